@@ -1,0 +1,3 @@
+"""Gateway: a home for every CGI and FastCGI program on a machine."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,101 @@
+"""What a keeper may start, and what became of it: the values that cross `process/channel.py`.
+
+Decides nothing. A keeper gets its `KeeperSpec` from the master when it is made and trusts nothing
+else: a front's order names a key of `scripts` and a path below that root, never a command or a uid.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+SymlinkPolicy = Literal["none", "owner-match", "any"]
+"""Which symbolic links a path may go through: none; those whose owner is the owner of what they
+point to; all that stay below the root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command with everything that its process starts with."""
+
+    argv: tuple[bytes, ...]
+    directory: bytes
+    """Absolute; the working directory."""
+    environment: Mapping[bytes, bytes]
+    """All of it: nothing is inherited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptRoot:
+    """A directory below which scripts may be started."""
+
+    root: bytes
+    """Absolute."""
+    symlinks: SymlinkPolicy = "owner-match"
+    interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Extension with its dot -> absolute path of the program that reads such a file. For files that
+    are not executable; an executable file is always started as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Persistent workers that share one listening socket, which each has as descriptor 0."""
+
+    name: str
+    program: Program
+    processes: int
+    socket: bytes
+    """Absolute path of the Unix socket; the keeper makes it, mode 0660."""
+    max_idle: float = 0.0
+    """Seconds without a connection after which its workers leave; 0 = never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperSpec:
+    """All that a keeper knows."""
+
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    switch: bool
+    """Whether the keeper must become that user (False: it already is)."""
+    scripts: Mapping[str, ScriptRoot]
+    """Route key ("site/route number") -> where its scripts are."""
+    pools: tuple[PoolSpec, ...]
+    """Started with the keeper and kept running."""
+    sockets: bytes
+    """A directory of this keeper's own, for the sockets of pools found by file (`*.fcgi`)."""
+    concurrency: int
+    queue: int
+    grace: float
+    """Seconds from TERM to KILL."""
+    idle: float = 60.0
+    """Seconds with nothing running after which the keeper leaves. One with `pools` stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a script ended."""
+
+    status: int
+    """Exit code 0-255, or minus the number of the signal that killed it."""
+    cpu: float
+    """Seconds, user and system."""
+    memory: int
+    """Largest resident size in bytes."""
+
+
+class SpawnFailed(Exception):
+    """A program could not be started; raised where an exchange waits for it.
+
+    `errno` is the system's number (0 if a rule of ours refused), `step` the step of the start that
+    failed ("open", "check", "exec", "chdir", ...), `why` one sentence for the log that names the
+    cause and the way out, `status` the HTTP status that answers it (403, 404, 500, 502 or 503).
+    """
+
+    def __init__(self, errno: int, step: str, why: str, status: int = 500) -> None:
+        super().__init__(why)
+        self.errno = errno
+        self.step = step
+        self.why = why
+        self.status = status
