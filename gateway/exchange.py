@@ -3,9 +3,10 @@
 Decides what a handler is. Must not know any protocol, process, file system or event loop.
 
 A handler is used as `async with handler(request) as response:`. The head of the answer is a value,
-so redirects, error pages and HEAD are plain code; the handler's frame lives until the body is sent,
-so leaving the block, for any reason, lets go of whatever made the answer. Handlers raise; only
-`listeners/drive.py` answers. Bodies are pulled, never queued: back-pressure is the writer not asking.
+so redirects, error pages and HEAD are plain code; the handler's frame lives until the body is
+sent, so leaving the block, for any reason, lets go of whatever made the answer. Handlers raise;
+only `listeners/drive.py` answers. Bodies are pulled, never queued: back-pressure is the writer not
+asking.
 """
 
 from collections.abc import Callable, Mapping
@@ -169,10 +170,10 @@ class Response:
 
     status: int
     headers: Headers = ()
-    """Names in the case they are to be sent with; never a hop-by-hop field, never Date or Server."""
+    """Names in the case they are sent with; never a hop-by-hop field, never Date or Server."""
     body: Body = b""
     length: int | None = None
-    """Bytes of a `Stream` body where they are known. For bytes and `FileSpan` it need not be set."""
+    """Bytes of a `Stream` body where they are known; for other bodies it need not be set."""
     reason: bytes = b""
     """A reason phrase that is not the standard one."""
     encoded: bytes = b""

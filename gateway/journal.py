@@ -11,13 +11,13 @@ from typing import Literal
 Level = Literal["debug", "info", "warn", "error"]
 
 LINE_MAX = 8192
-"""Longest line in bytes; what is over is cut and marked. Below PIPE_BUF times two, above any name."""
+"""Longest line in bytes; what is over is cut and marked. Longer than any file name."""
 
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 def visible(text: str | bytes) -> str:
-    """Return `text` with every control character written out, so that it is safe on any terminal."""
+    """Return `text` with each control character written out, so that it is safe on a terminal."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     # Lone surrogates (file names decoded with surrogateescape) cannot be encoded; write them out.
@@ -32,7 +32,9 @@ class Journal:
         self.who = who
         """The process that writes: "master", "front 1", "keeper alice"."""
 
-    def write(self, level: Level, text: str | bytes, *, subject: str = "", request: str = "") -> None:
+    def write(
+        self, level: Level, text: str | bytes, *, subject: str = "", request: str = ""
+    ) -> None:
         """Write one line: time, level, process, request id, subject (script or pool), text."""
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
