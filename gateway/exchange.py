@@ -88,6 +88,8 @@ class Limits:
     """The whole exchange; then 504, or an abort if the head is out."""
     grace: Duration = Duration(5.0)
     """From TERM to KILL for a script that is released."""
+    drain: Duration = Duration(30.0)
+    """From the word to stop until what still runs is ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,13 @@ class ScriptRoot:
     interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
     """Extension with its dot -> absolute path of the program that reads such a file. For files that
     are not executable; an executable file is always started as it is."""
+    environment: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The site's own variables. Trusted, so any name may be here; what an order brings wins
+    (CVE-2025-65082: settings must not replace a CGI variable)."""
+    pool_processes: int = 1
+    """Workers of each pool found by file."""
+    pool_idle: float = 60.0
+    """Seconds without use after which the workers of a pool found by file leave; 0 = never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,278 @@
+"""CGI (RFC 3875): a new process for each request, started by the user's keeper.
+
+Decides what a script is given, how its answer is understood, and what is said when it has none.
+Must not know how a process is started (`process/`), nor how an answer is laid on the wire.
+Both directions run at once: the body is pumped into the script while its answer is read, so a
+script may write before it reads, or never read at all.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from gateway.backends.spool import Spooled, spool
+from gateway.exchange import LocalRedirect, Refused, Request, Response, Truncated
+from gateway.journal import Journal, visible
+from gateway.process.diagnosis import explain_exit
+from gateway.process.remote import RemoteKeeper, Run
+from gateway.process.spec import SpawnFailed
+from gateway.wire.cgi_env import variables
+from gateway.wire.cgi_reply import BadReply, Reply, ReplyParser
+from gateway.wire.http_response import ChunkedDecoder
+
+STDERR_TAIL = 4096
+"""Bytes of a script's error output that are kept to explain its failure."""
+SETTLE = 0.1
+"""Seconds that the end of an answer waits for the script's exit, which says whether it was whole.
+A script that closes its output and works on in the background delays its client by so much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgiSettings:
+    """One route to scripts."""
+
+    route: str
+    """The key under which the keeper knows the directory."""
+    root: bytes
+    """That directory, absolute."""
+    software: bytes
+    authorization: bool = False
+    """Whether the script may see the Authorization header."""
+    stream: bool = False
+    """Whether a body of unknown length goes to the script as it comes, without CONTENT_LENGTH."""
+    broken: int = 502
+    """The status of an answer that cannot be understood."""
+
+
+class Cgi:
+    """The handler of a route to scripts."""
+
+    def __init__(self, settings: CgiSettings, keeper: RemoteKeeper, journal: Journal) -> None:
+        self.settings = settings
+        self.keeper = keeper
+        self.journal = journal
+
+    def __call__(self, request: Request) -> "CgiExchange":
+        return CgiExchange(self, request)
+
+
+class CgiExchange:
+    """One script, from its start until it is let go of."""
+
+    def __init__(self, cgi: Cgi, request: Request) -> None:
+        self._cgi = cgi
+        self._request = request
+        self._run: Run | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._spooled: Spooled | None = None
+        self._tail = ErrorTail(cgi.journal, request)
+
+    async def __aenter__(self) -> Response:
+        try:
+            return await self._start()
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None and self._run is not None:
+                await self._run.settled(self._request.notes.limits.grace)
+        finally:
+            self._let_go()
+
+    async def _start(self) -> Response:
+        request, settings = self._request, self._cgi.settings
+        notes = request.notes
+        notes.script = visible(notes.place.script_name)
+        length = request.length
+        if length is None and not settings.stream:
+            self._spooled = await spool(request)
+            length = self._spooled.length
+        environment = cgi_variables(request, length, settings)
+        script = notes.place.file[len(settings.root) :].lstrip(b"/")
+        piped = length != 0 and self._spooled is None
+        stdin = None if self._spooled is None else self._spooled.fd
+        try:
+            run = await self._cgi.keeper.start(
+                settings.route, script, environment, body=piped, stdin=stdin
+            )
+        except SpawnFailed as failed:
+            raise _refused(failed) from None
+        self._run = run
+        run.watch_stderr(self._tail.feed)
+        if piped:
+            self._pump = asyncio.get_running_loop().create_task(self._feed(run))
+        reply = await self._reply(run)
+        if reply.kind == "local-redirect":
+            while await run.stdout.read():
+                pass  # the script may finish its work before another one answers for it
+            await run.settled(notes.limits.grace)
+            raise LocalRedirect(reply.location)
+        return Response(
+            status=reply.status,
+            reason=reply.reason,
+            headers=reply.headers,
+            length=reply.length,
+            body=CgiBody(run, reply),
+        )
+
+    async def _feed(self, run: Run) -> None:
+        """Give the script its body. That it does not read all of it is its right."""
+        assert run.stdin is not None
+        try:
+            while piece := await self._request.body.read():
+                await run.stdin.write(piece)
+        except BrokenPipeError:
+            pass
+        except (Refused, ConnectionError) as error:
+            # The body is broken: its reader must not take what it got for the whole.
+            run.fail(error)
+            return
+        run.stdin.close()
+
+    async def _reply(self, run: Run) -> Reply:
+        parser = ReplyParser()
+        try:
+            while data := await run.stdout.read():
+                if (reply := parser.feed(data)) is not None:
+                    return reply
+            return parser.finish()
+        except BadReply as bad:
+            raise await self._explained(run, bad) from None
+
+    async def _explained(self, run: Run, bad: BadReply) -> Refused:
+        """Say why there is no answer: the script's exit and its own last words, where it left."""
+        log = bad.why
+        ended = await run.settled(SETTLE * 10)
+        if ended is not None:
+            log = f"{log}; {explain_exit(ended, self._tail.text())}"
+        return Refused(
+            self._cgi.settings.broken,
+            "The script did not give a valid answer.",
+            log=log,
+            detail=self._tail.text(),
+        )
+
+    def _let_go(self) -> None:
+        """Release all that the exchange holds. Never waits: the keeper owns TERM, grace, KILL."""
+        if self._pump is not None:
+            self._pump.cancel()
+        if self._run is not None:
+            self._tail.close()
+            ended = self._run.exit
+            notes = self._request.notes
+            if ended is not None:
+                notes.exit_status, notes.cpu, notes.memory = ended.status, ended.cpu, ended.memory
+            self._run.release()
+        if self._spooled is not None:
+            self._spooled.close()
+
+
+class CgiBody:
+    """What a script writes after its head, as a `Stream`."""
+
+    def __init__(self, run: Run, reply: Reply) -> None:
+        self._run = run
+        self._rest = reply.rest
+        self._decoder = ChunkedDecoder() if reply.chunked else None
+        self._ended = False
+
+    async def read(self) -> bytes:
+        """Return the next piece.
+
+        Raises `Truncated` when the script was killed before it was done.
+        """
+        while not self._ended:
+            data, self._rest = self._rest or await self._run.stdout.read(), b""
+            if not data:
+                await self._end()
+            elif self._decoder is None:
+                return data
+            elif piece := self._decoder.feed(data):
+                return piece
+        return b""
+
+    async def _end(self) -> None:
+        self._ended = True
+        ended = await self._run.settled(SETTLE)
+        if ended is not None and ended.status < 0:
+            raise Truncated(explain_exit(ended, ""))
+        if self._decoder is not None and not self._decoder.ended:
+            raise Truncated("the script's own chunks do not end")
+
+
+class ErrorTail:
+    """Takes a script's error output: each line to the log at once, the last of it kept."""
+
+    def __init__(self, journal: Journal, request: Request) -> None:
+        self._journal = journal
+        self._request = request
+        self._line = b""
+        self._kept = b""
+
+    def feed(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-STDERR_TAIL:]
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._write(line)
+        if len(self._line) > STDERR_TAIL:
+            self._write(self._line)
+            self._line = b""
+
+    def close(self) -> None:
+        """Write the last line, which may have no end."""
+        if self._line:
+            self._write(self._line)
+            self._line = b""
+
+    def text(self) -> str:
+        """Return the last of the output, as the script wrote it."""
+        return self._kept.decode("utf-8", "backslashreplace")
+
+    def _write(self, line: bytes) -> None:
+        notes = self._request.notes
+        self._journal.write(
+            "warn", line.rstrip(b"\r"), subject=notes.script, request=self._request.id
+        )
+
+
+def cgi_variables(
+    request: Request, length: int | None, settings: CgiSettings
+) -> Mapping[bytes, bytes]:
+    """Return the CGI variables of `request` (RFC 3875 section 4.1)."""
+    place = request.notes.place
+    address, port = request.local
+    return variables(
+        method=request.method,
+        request_uri=request.target,
+        query=request.query,
+        protocol=request.protocol,
+        headers=request.headers,
+        length=length,
+        script_name=place.script_name,
+        path_info=place.path_info,
+        document_root=place.root,
+        script_filename=place.file,
+        scheme=request.scheme,
+        server_name=request.host or address.encode("ascii"),
+        server_port=port or (443 if request.scheme == b"https" else 80),
+        server_address=address,
+        remote_address=request.remote[0],
+        remote_port=request.remote[1],
+        software=settings.software,
+        authorization=settings.authorization,
+        request_id=request.id,
+    )
+
+
+def _refused(failed: SpawnFailed) -> Refused:
+    headers = ((b"Retry-After", b"1"),) if failed.status == 503 else ()
+    say = "" if failed.status in (403, 404) else "The script could not be started."
+    return Refused(failed.status, say, log=failed.why, headers=headers)

@@ -1,0 +1,165 @@
+"""What each user's keeper is told: settings of sites and pools -> `KeeperSpec`.
+
+Decides which account runs what, and the command of a pool's workers. Imports no event loop: the
+master uses it. The keys made here (`route_key`, `pool_socket`) are the ones that the fronts'
+handlers use.
+"""
+
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.backends.pool import PoolSettings
+from gateway.config.settings import Settings
+from gateway.guests import FLUP_WORKER, WORKER
+from gateway.process.spec import KeeperSpec, PoolSpec, Program, ScriptRoot
+from gateway.site.site import RouteSettings, SiteSettings
+
+PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a process is to be."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def account(name: str) -> Account:
+    """Look an account up. Raises KeyError if there is none."""
+    entry = pwd.getpwnam(name)
+    groups = tuple(os.getgrouplist(name, entry.pw_gid))
+    return Account(name, entry.pw_uid, entry.pw_gid, groups)
+
+
+def our_account() -> Account:
+    """The account that this process runs under, which may have no name (containers)."""
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Account(name, uid, os.getegid(), tuple(os.getgroups()))
+
+
+def front_account(settings: Settings) -> Account:
+    """The fronts' account."""
+    if os.geteuid() == 0 and settings.server.user:
+        return account(settings.server.user)
+    return our_account()
+
+
+def user_of(settings: Settings, site: SiteSettings) -> str:
+    """The name of the account that runs a site's programs."""
+    if os.geteuid() == 0 and site.user:
+        return site.user
+    return front_account(settings).name
+
+
+def route_key(site: int, route: int) -> str:
+    """The name of a route between front and keeper."""
+    return f"{site}/{route}"
+
+
+def script_root(site: SiteSettings, route: RouteSettings) -> str:
+    """The directory below which a route's scripts are."""
+    return route.cgi if isinstance(route.cgi, str) else route.root or site.root
+
+
+def pool_socket(sockets: bytes, name: str) -> bytes:
+    """The listening socket of a pool's workers."""
+    return os.path.join(sockets, os.fsencode(name) + b".sock")
+
+
+def users(settings: Settings) -> frozenset[str]:
+    """All accounts that may need a keeper."""
+    return frozenset(user_of(settings, site) for site in settings.site)
+
+
+def pools_of(settings: Settings, user: str) -> Mapping[str, PoolSettings]:
+    """The pools whose workers run under `user`: those that its sites' routes name."""
+    return {
+        route.pool: settings.pool[route.pool]
+        for site in settings.site
+        if user_of(settings, site) == user
+        for route in site.route
+        if route.pool and not settings.pool[route.pool].connect
+    }
+
+
+def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
+    """Return all that the keeper of `user` is told."""
+    us = our_account()
+    who = us if user == us.name else account(user)
+    limits = settings.limits
+    scripts = {}
+    for number, site in enumerate(settings.site):
+        if user_of(settings, site) != user:
+            continue
+        limits = site.limits
+        for index, route in enumerate(site.route):
+            if route.cgi or route.fastcgi:
+                scripts[route_key(number, index)] = _script_root(site, route)
+    return KeeperSpec(
+        user=user,
+        uid=who.uid,
+        gid=who.gid,
+        groups=who.groups,
+        switch=who.uid != us.uid,
+        scripts=scripts,
+        pools=tuple(
+            _pool_spec(name, pool, sockets) for name, pool in pools_of(settings, user).items()
+        ),
+        sockets=sockets,
+        concurrency=limits.concurrency,
+        queue=limits.queue,
+        grace=limits.grace,
+    )
+
+
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+
+def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:
+    return ScriptRoot(
+        root=os.fsencode(os.path.abspath(script_root(site, route))),
+        symlinks=site.symlinks,
+        interpreters={
+            os.fsencode(extension): os.fsencode(program)
+            for extension, program in route.interpreters.items()
+        },
+        environment=_encoded(site.environment) | _encoded(route.environment),
+    )
+
+
+def _pool_spec(name: str, pool: PoolSettings, sockets: bytes) -> PoolSpec:
+    directory = os.path.abspath(pool.directory or ".")
+    environment = {b"PATH": PATH, b"LANG": b"C.UTF-8"} | _encoded(pool.environment)
+    return PoolSpec(
+        name=name,
+        program=Program(
+            argv=tuple(os.fsencode(word) for word in _command(pool, directory)),
+            directory=os.fsencode(directory),
+            environment=environment,
+        ),
+        processes=pool.processes,
+        socket=pool_socket(sockets, name),
+    )
+
+
+def _command(pool: PoolSettings, directory: str) -> tuple[str, ...]:
+    if pool.command:
+        return pool.command
+    guest = FLUP_WORKER if pool.engine == "flup" else WORKER
+    options = ("--threads", str(pool.threads), "--directory", directory)
+    if pool.max_requests:
+        options += ("--max-requests", str(pool.max_requests))
+    return (pool.python or sys.executable, "-u", guest, *options, pool.wsgi)
+
+

@@ -1,0 +1,225 @@
+"""Floor 7: the command line.
+
+Decides the commands, their few options and their exit codes; the settings file has the rest. Each
+command is a function from its options to an exit code. Says what went wrong in one line that names
+the thing and the way out, never with a traceback.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__
+from gateway.backends.pool import PoolSettings
+from gateway.config.read import BadConfig
+from gateway.config.settings import ListenSettings, Settings, load
+from gateway.daemon import master
+from gateway.guests import WORKER
+from gateway.journal import visible
+from gateway.listeners.sockets import Address
+from gateway.site.site import RouteSettings, SiteSettings
+
+_EXIT_CODES = """\
+exit codes:
+  0  it ran and was stopped, or the settings are good
+  1  it cannot run: an address is taken, a directory or a right is missing
+  2  the command line or the settings file is wrong; the message says where
+"""
+_HOST = re.compile(r"[A-Za-z0-9.:%_-]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["worker"]:  # a program of its own, with options of its own
+        return _worker(words[1:])
+    parser = _parser()
+    options = parser.parse_args(words)
+    match options.command:
+        case "serve":
+            return _serve(options.directory, options.bind, options.port)
+        case "run":
+            return _run(options.config)
+        case "check":
+            return _check(options.config)
+    parser.print_help()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway",
+        description="A home for every CGI and FastCGI program on a machine.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    serve = _command(commands, "serve", "serve a directory and its scripts; no settings file")
+    serve.add_argument("directory", nargs="?", default=".", metavar="DIR", help="default: this one")
+    serve.add_argument("-p", "--port", type=_port, default=8080, help="default: %(default)s")
+    serve.add_argument(
+        "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="default: %(default)s"
+    )
+    run = _command(commands, "run", "the daemon, in the foreground")
+    check = _command(commands, "check", "read a settings file and say what is wrong in it")
+    for command in (run, check):
+        command.add_argument("-c", "--config", required=True, metavar="FILE", help="settings file")
+    _command(commands, "worker", "serve a WSGI application over FastCGI; see worker --help")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _port(text: str) -> int:
+    if _PORT.fullmatch(text) is None or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if _HOST.fullmatch(host) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address, such as 127.0.0.1 or ::1")
+    return host
+
+
+def _complain(text: str) -> None:
+    print(f"gateway: {visible(text)}", file=sys.stderr)
+
+
+def settings_for_directory(directory: str, bind: str, port: int) -> Settings:
+    """Return the settings of `gateway serve`: files, `cgi-bin/` if there is one, *.cgi, *.fcgi."""
+    root = os.path.abspath(directory)
+    scripts = os.path.join(root, "cgi-bin")
+    routes = [RouteSettings(match="*.cgi", cgi=True), RouteSettings(match="*.fcgi", fastcgi=True)]
+    if os.path.isdir(scripts):
+        routes.insert(0, RouteSettings(path="/cgi-bin/", cgi=scripts))
+    site = SiteSettings(
+        root=root, index=("index.html", "index.cgi"), listing=True, route=tuple(routes)
+    )
+    return Settings(listen=ListenSettings(http=(Address(host=bind, port=port),)), site=(site,))
+
+
+def _serve(directory: str, bind: str, port: int) -> int:
+    if not os.path.isdir(directory):
+        kind = "not a directory" if os.path.exists(directory) else "no such directory"
+        _complain(f"{directory}: {kind}; name the one that holds your pages and scripts")
+        return 1
+    if not os.access(directory, os.R_OK | os.X_OK):
+        _complain(f"{directory}: permission denied; it must be readable for you")
+        return 1
+    settings = settings_for_directory(directory, bind, port)
+    return master.run(settings, explain=True, announce=_announcement(settings))
+
+
+def _announcement(settings: Settings) -> str:
+    """Return what `gateway serve` says when it listens."""
+    address, site = settings.listen.http[0], settings.site[0]
+    lines = [f"Serving {visible(site.root)} on {url(address)}", "  files, with listings"]
+    for route in site.route:
+        if route.path:
+            lines.append(f"  {route.path}  every file there is a CGI script")
+        elif route.cgi:
+            lines.append(f"  {route.match}  CGI scripts")
+        else:
+            lines.append(f"  {route.match}  FastCGI programs, started when first asked for")
+    lines.append("Why a script fails is shown in the browser. Stop with Ctrl-C.")
+    if not _is_loopback(address.host):
+        lines.append("Others can reach this address: they may run these scripts.")
+    if os.geteuid() == 0:
+        lines.append("You are root, and so is every script.")
+    return "\n".join(lines)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("::1", "localhost") or host.startswith("127.")
+
+
+def url(address: Address) -> str:
+    """Return what to type into a browser, or the name of the Unix socket."""
+    if address.path:
+        return str(address)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    port = "" if address.port == 80 else f":{address.port}"
+    return f"http://[{host}]{port}/" if ":" in host else f"http://{host}{port}/"
+
+
+def _load(file: str) -> Settings | None:
+    """Return the settings, or None after every problem was printed."""
+    try:
+        return load(file)
+    except BadConfig as bad:
+        for problem in bad.every():
+            _complain(str(problem))
+        return None
+
+
+def _run(file: str) -> int:
+    settings = _load(file)
+    if settings is None:
+        return 2
+    where = ", ".join(url(address) for address in settings.listen.http)
+    return master.run(settings, explain=False, announce=f"gateway {__version__} on {where}")
+
+
+def _check(file: str) -> int:
+    settings = _load(file)
+    if settings is None:
+        return 2
+    print(visible(file) + ": good")
+    for line in summary(settings):
+        print(f"  {visible(line)}")
+    return 0
+
+
+def summary(settings: Settings) -> list[str]:
+    """Return in a few lines what these settings would serve."""
+    lines = [f"listens on {', '.join(map(str, settings.listen.http))}"]
+    for number, site in enumerate(settings.site, 1):
+        hosts = ", ".join((*site.hosts, "every other host") if number == 1 else site.hosts)
+        user = f", as {site.user}" if site.user else ""
+        lines.append(f"site {number}: {hosts}{user}")
+        lines += [f"  {_of_route(route)}" for route in site.route]
+        if site.root:
+            lines.append(f"  /  files in {site.root}{', with listings' if site.listing else ''}")
+    lines += [f"pool {name}: {_of_pool(pool)}" for name, pool in settings.pool.items()]
+    return lines
+
+
+def _of_route(route: RouteSettings) -> str:
+    where = f"{route.path}{' ' if route.path and route.match else ''}{route.match}"
+    if route.pool:
+        return f"{where}  pool {route.pool}"
+    if route.fastcgi:
+        return f"{where}  FastCGI programs"
+    if route.cgi:
+        inside = route.cgi if isinstance(route.cgi, str) else route.root
+        return f"{where}  CGI scripts{f' in {inside}' if inside else ''}"
+    return f"{where}  files in {route.root}"
+
+
+def _of_pool(pool: PoolSettings) -> str:
+    if pool.connect:
+        return f"workers of others at {', '.join(pool.connect)}"
+    count = f"{pool.processes} process{'' if pool.processes == 1 else 'es'}"
+    if pool.wsgi:
+        return f"{pool.wsgi} in {pool.directory}, engine {pool.engine}, {count}"
+    return f"{' '.join(pool.command)}, {count}"
+
+
+def _worker(words: list[str]) -> int:
+    os.execv(sys.executable, [sys.executable, WORKER, *words])

@@ -1,0 +1,146 @@
+"""A front: takes connections, answers them. Unprivileged, asyncio, never forks.
+
+Decides nothing but the order of start and of leaving; what stands behind a request is put together
+in `config/assemble.py`.
+"""
+
+import asyncio
+import gc
+import os
+import resource
+import secrets
+import socket
+from collections.abc import Sequence
+
+import uvloop
+
+from gateway.config.assemble import Assembly, assemble
+from gateway.config.keepers import Account, front_account
+from gateway.config.settings import Settings
+from gateway.daemon.link import MasterLink
+from gateway.daemon.runtime import Runtime
+from gateway.exchange import Handler
+from gateway.journal import Journal
+from gateway.listeners.accesslog import AccessLog
+from gateway.listeners.door import Door
+from gateway.listeners.drive import Service
+from gateway.listeners.http import HttpConnection
+from gateway.wire.http_request import HeadLimits
+
+FDS_EACH = 4
+"""Descriptors that a connection may need: itself, and the pipes of a script."""
+FDS_RESERVE = 64
+LAST_WORDS = 1.0
+"""Seconds to leave in when the master is gone."""
+
+
+def run(
+    settings: Settings,
+    number: int,
+    listeners: Sequence[socket.socket],
+    control: socket.socket,
+    journal: Journal,
+    access: int,
+    *,
+    explain: bool,
+    runtime: Runtime,
+) -> int:
+    """Be front `number` until the master says stop, or is gone. Return the exit code."""
+    connections = _room()
+    _become(front_account(settings))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    log = AccessLog(access, settings.log.format, soon=loop.call_soon)
+    try:
+        loop.run_until_complete(
+            _serve(settings, number, listeners, control, journal, log, explain, runtime, connections)
+        )
+    finally:
+        log.flush()
+        loop.close()
+    return 0
+
+
+def _room() -> int:
+    """Return how many connections fit into the descriptors we may have; take all we may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(most, 1 << 20) if most != resource.RLIM_INFINITY else 1 << 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return max(16, (wanted - FDS_RESERVE) // FDS_EACH)
+
+
+def _become(who: Account) -> None:
+    """Give up root for good. Raises PermissionError if there would be a way back."""
+    if who.uid == os.geteuid():
+        return
+    os.setgroups(who.groups)
+    os.setresgid(who.gid, who.gid, who.gid)
+    os.setresuid(who.uid, who.uid, who.uid)
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return
+    raise PermissionError(f"{who.name}: root could be had again")
+
+
+async def _serve(
+    settings: Settings,
+    number: int,
+    listeners: Sequence[socket.socket],
+    control: socket.socket,
+    journal: Journal,
+    log: AccessLog,
+    explain: bool,
+    runtime: Runtime,
+    connections: int,
+) -> None:
+    loop = asyncio.get_running_loop()
+    link = MasterLink(loop, control, (journal.fd, log.fd))
+    assembly = assemble(settings, link.keeper, journal, runtime.path)
+    door = _door(loop, settings, assembly.handler, journal, log, explain, connections)
+    servers = [await _listen(loop, door, listener) for listener in listeners]
+    # What lives now lives as long as the process: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
+    drain = await link.stopped
+    for server in servers:
+        server.close()
+    await door.drain(LAST_WORDS if drain is None else drain)
+    _close(assembly, link)
+
+
+def _door(
+    loop: asyncio.AbstractEventLoop,
+    settings: Settings,
+    handler: Handler,
+    journal: Journal,
+    log: AccessLog,
+    explain: bool,
+    connections: int,
+) -> Door:
+    service = Service(handler=handler, journal=journal, record=log.record, explain=explain)
+    return Door(
+        loop,
+        service,
+        settings.limits,
+        prefix=secrets.token_hex(3) + "-",
+        connections_max=connections,
+        head_limits=HeadLimits(),
+    )
+
+
+async def _listen(
+    loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket
+) -> asyncio.Server:
+    def connection() -> HttpConnection:
+        return HttpConnection(door)
+
+    if listener.family == socket.AF_UNIX:
+        return await loop.create_unix_server(connection, sock=listener, backlog=2048)
+    return await loop.create_server(connection, sock=listener, backlog=2048)
+
+
+def _close(assembly: Assembly, link: MasterLink) -> None:
+    for keeper in assembly.keepers.values():
+        keeper.close()
+    link.close()

@@ -1,0 +1,78 @@
+"""A front's side of its channel to the master.
+
+Decides nothing: asks for channels to keepers, takes new logs, learns when to leave. When the master
+is gone the front leaves too.
+"""
+
+import asyncio
+import os
+import socket
+
+from gateway.process.channel import FrontLogs, Inbox, KeeperAt, Stop, WantKeeper, send
+
+
+class MasterLink:
+    """See the module. `stopped` is done when the front is to leave: with the seconds it has, or
+    None when the master is gone."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, control: socket.socket, logs: tuple[int, int]
+    ) -> None:
+        """`logs` are the descriptors of error and access log, which new ones are put over."""
+        self._loop = loop
+        self._control = control
+        self._logs = logs
+        self._inbox = Inbox()
+        self._wanted: dict[str, asyncio.Future[socket.socket]] = {}
+        self.stopped: asyncio.Future[float | None] = loop.create_future()
+        control.setblocking(False)
+        loop.add_reader(control.fileno(), self._readable)
+
+    async def keeper(self, user: str) -> socket.socket:
+        """Return a new channel to the keeper of `user`. Raises ConnectionError."""
+        wanted = self._wanted.get(user)
+        if wanted is None:
+            wanted = self._wanted[user] = self._loop.create_future()
+            send(self._control, WantKeeper(user).encode())
+        return await asyncio.shield(wanted)
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                received = self._inbox.receive(self._control)
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):
+                received = None
+            if received is None:
+                self._loop.remove_reader(self._control.fileno())
+                self._gone()
+                return
+            self._take(*received)
+
+    def _take(self, message: object, descriptors: tuple[int, ...]) -> None:
+        if isinstance(message, KeeperAt):
+            channel = socket.socket(fileno=descriptors[0])
+            wanted = self._wanted.pop(message.user, None)
+            if wanted is None or wanted.done():
+                channel.close()
+            else:
+                wanted.set_result(channel)
+        elif isinstance(message, FrontLogs):
+            for fresh, kept in zip(descriptors, self._logs, strict=True):
+                os.dup2(fresh, kept, inheritable=False)
+                os.close(fresh)
+        elif isinstance(message, Stop) and not self.stopped.done():
+            self.stopped.set_result(message.drain)
+
+    def _gone(self) -> None:
+        for wanted in self._wanted.values():
+            if not wanted.done():
+                wanted.set_exception(ConnectionResetError("the master is gone"))
+        self._wanted.clear()
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()

@@ -1,0 +1,344 @@
+"""The master: opens what needs rights, starts the others, restarts and reaps them, leaves last.
+
+Decides which processes there are. Holds the listening sockets and the logs, so that a front or a
+keeper may die and be replaced without a client noticing more than its own exchange. Reads no byte
+from the network, runs no event loop but a selector, and imports nothing of the fronts before it has
+forked one: its heap stays small, and with it the cost of a fork.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.config.keepers import front_account, keeper_spec, account, our_account, pools_of, users
+from gateway.config.settings import Settings
+from gateway.daemon.runtime import Logs, Runtime, open_logs
+from gateway.journal import Journal
+from gateway.listeners.sockets import open_listener
+from gateway.process import birth, keeper
+from gateway.process.channel import (
+    Attach, FrontLogs, Idle, Inbox, KeeperAt, Logs as KeeperLogs, Message, Stop, WantKeeper, send,
+)  # fmt: skip
+
+FAST_DEATH = 2.0
+"""Seconds; a front that lives shorter is restarted with a growing delay."""
+DELAY_MAX = 10.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that the master started."""
+
+    pid: int
+    name: str
+    kind: str
+    control: socket.socket
+    born: float
+    attached: int = 0
+    """Channels that were handed to this keeper."""
+    leaving: bool = False
+
+
+class Master:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        logs: Logs,
+        listeners: Sequence[socket.socket],
+        *,
+        explain: bool,
+    ) -> None:
+        self.settings = settings
+        self.runtime = runtime
+        self.logs = logs
+        self.listeners = listeners
+        self.explain = explain
+        self.journal = Journal(logs.error, "master")
+        self.children: dict[int, Child] = {}
+        self.keepers: dict[str, Child] = {}
+        self.inbox = Inbox()
+        self.selector = selectors.DefaultSelector()
+        self.stopping = False
+        self.deadline = 0.0
+        self.delays: dict[str, float] = {}
+        self.due: list[tuple[float, int]] = []
+        self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        birth.become_subreaper()
+        for number in SIGNALS:
+            signal.signal(number, _ignore)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        self.selector.register(self.wake_read, selectors.EVENT_READ)
+        for user in users(self.settings):
+            if pools_of(self.settings, user):
+                self._start_keeper(user)
+        for number in range(1, self.settings.server.front_count + 1):
+            self._start_front(number)
+        while self.children or not self.stopping:
+            for key, _ in self.selector.select(self._timeout()):
+                if key.fileobj == self.wake_read:
+                    self._signals()
+                elif key.data.pid in self.children:
+                    self._message(key.data)
+            self._restart_due()
+            self._hurry()
+        return 0
+
+    def _timeout(self) -> float | None:
+        moments = [moment for moment, _ in self.due]
+        if self.stopping:
+            moments.append(self.deadline)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _signals(self) -> None:
+        received = set(os.read(self.wake_read, 4096))
+        if signal.SIGCHLD in received:
+            self._reap()
+        if signal.SIGUSR1 in received:
+            self._reopen_logs()
+        if signal.SIGHUP in received:
+            self.journal.write("warn", "this version does not reload; restart it to read settings")
+        if signal.SIGTERM in received or signal.SIGINT in received:
+            self._stop()
+
+    # -- children ------------------------------------------------------------------------------
+
+    def _fork(self, kind: str, name: str, work: Callable[[socket.socket, Journal], int]) -> Child:
+        """Start a child that runs `work(control socket, journal)` and exits with its result."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                ours.close()
+                self._forget()
+                code = work(theirs, Journal(self.logs.error, name))
+            except Exception:
+                for line in traceback.format_exc().splitlines():
+                    Journal(self.logs.error, name).write("error", line)
+            finally:
+                os._exit(code)
+        theirs.close()
+        ours.setblocking(False)
+        child = Child(pid=pid, name=name, kind=kind, control=ours, born=time.monotonic())
+        self.children[pid] = child
+        self.selector.register(ours, selectors.EVENT_READ, child)
+        return child
+
+    def _forget(self) -> None:
+        """In a new child: let go of what is the master's. A sibling's control socket that stayed
+        open here would hide the master's death from that sibling."""
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the master
+        self.selector.close()
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+        for child in self.children.values():
+            child.control.close()
+
+    def _start_front(self, number: int) -> None:
+        def work(control: socket.socket, journal: Journal) -> int:
+            # Imported here: asyncio and all that stands on it belong to the fronts alone.
+            from gateway.daemon import front
+
+            return front.run(
+                self.settings, number, self.listeners, control, journal, self.logs.access,
+                explain=self.explain, runtime=self.runtime,
+            )  # fmt: skip
+
+        self._fork("front", f"front {number}", work)
+
+    def _start_keeper(self, user: str) -> Child:
+        who = our_account() if user == our_account().name else account(user)
+        sockets = self.runtime.sockets(user, who.uid, front_account(self.settings).gid)
+        spec = keeper_spec(self.settings, user, sockets)
+
+        def work(control: socket.socket, journal: Journal) -> int:
+            for listener in self.listeners:
+                listener.close()
+            os.close(self.logs.access)
+            return keeper.run(spec, control, journal)
+
+        child = self._fork("keeper", f"keeper {user}", work)
+        self.keepers[user] = child
+        return child
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            child = self.children.pop(pid, None)
+            if child is not None:
+                self._buried(child, os.waitstatus_to_exitcode(status))
+
+    def _buried(self, child: Child, code: int) -> None:
+        if child.control in self.selector.get_map():
+            self.selector.unregister(child.control)
+        child.control.close()
+        if child.kind == "keeper":
+            user = child.name.removeprefix("keeper ")
+            if self.keepers.get(user) is child:
+                del self.keepers[user]
+            # What it ran has become ours; a keeper that left by itself has left nothing.
+            birth.end_orphans(frozenset(self.children))
+        if self.stopping or child.leaving:
+            return
+        if code or child.kind == "front":
+            self.journal.write("error", f"{child.name} ended with {code}; it is started again")
+        if child.kind == "front":
+            self._again(child)
+        elif pools_of(self.settings, user):
+            self._start_keeper(user)
+
+    def _again(self, child: Child) -> None:
+        now = time.monotonic()
+        delay = 0.0
+        if now - child.born < FAST_DEATH:
+            delay = min(DELAY_MAX, self.delays.get(child.name, 0.05) * 2)
+        self.delays[child.name] = delay
+        self.due.append((now + delay, int(child.name.removeprefix("front "))))
+
+    def _restart_due(self) -> None:
+        now = time.monotonic()
+        due = [number for moment, number in self.due if moment <= now]
+        if due:
+            self.due = [entry for entry in self.due if entry[0] > now]
+            for number in due:
+                self._start_front(number)
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _message(self, child: Child) -> None:
+        try:
+            received = self.inbox.receive(child.control)
+        except BlockingIOError:
+            return
+        except (ValueError, OSError) as error:
+            self.journal.write("error", f"{child.name} broke its channel: {error}")
+            os.kill(child.pid, signal.SIGKILL)
+            return
+        if received is None:  # it has closed its end; SIGCHLD says the rest
+            self.selector.unregister(child.control)
+            return
+        message, descriptors = received
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._act(child, message)
+
+    def _act(self, child: Child, message: Message) -> None:
+        if isinstance(message, WantKeeper) and child.kind == "front":
+            self._introduce(child, message.user)
+        elif isinstance(message, Idle) and child.kind == "keeper":
+            if message.attached == child.attached:
+                child.leaving = True
+                self.keepers.pop(child.name.removeprefix("keeper "), None)
+                _tell(child, Stop(0.0))
+        else:
+            self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
+
+    def _introduce(self, front: Child, user: str) -> None:
+        """Give a front a channel to the keeper of `user`, which is started if it does not run."""
+        if user not in users(self.settings) or self.stopping:
+            self.journal.write("error", f"{front.name} wants a keeper for unknown {user!r}")
+            return
+        kept = self.keepers.get(user) or self._start_keeper(user)
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with one, other:
+            _tell(kept, Attach(), one.fileno())
+            kept.attached += 1
+            _tell(front, KeeperAt(user), other.fileno())
+
+    # -- logs and leaving ------------------------------------------------------------------------
+
+    def _reopen_logs(self) -> None:
+        self.logs.reopen(self.settings.log)
+        for child in self.children.values():
+            if child.kind == "front":
+                _tell(child, FrontLogs(), self.logs.error, self.logs.access)
+            else:
+                _tell(child, KeeperLogs(), self.logs.error)
+
+    def _stop(self) -> None:
+        """First word: finish what runs. Second: at once."""
+        now = time.monotonic()
+        limits = self.settings.limits
+        drain = 0.0 if self.stopping else limits.drain
+        self.stopping = True
+        self.deadline = now + drain + limits.grace + 2.0
+        self.due.clear()
+        for child in self.children.values():
+            if child.kind == "front":
+                _tell(child, Stop(drain))
+        self._stop_keepers_when_alone()
+
+    def _stop_keepers_when_alone(self) -> None:
+        if any(child.kind == "front" for child in self.children.values()):
+            return
+        for child in self.children.values():
+            if not child.leaving:
+                child.leaving = True
+                _tell(child, Stop(0.0))
+
+    def _hurry(self) -> None:
+        if not self.stopping:
+            return
+        self._stop_keepers_when_alone()
+        if time.monotonic() >= self.deadline:
+            for child in self.children.values():
+                self.journal.write("error", f"{child.name} does not leave; it is killed")
+                os.kill(child.pid, signal.SIGKILL)
+            self.deadline = time.monotonic() + 1.0
+
+
+def _tell(child: Child, message: Message, *descriptors: int) -> None:
+    try:
+        send(child.control, message.encode(), descriptors)
+    except OSError:
+        pass  # it is gone already; SIGCHLD says the rest
+
+
+def _ignore(number: int, frame: object) -> None:
+    """The wake-up descriptor tells the loop; nothing is done inside a signal handler."""
+
+
+def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int:
+    """Run the daemon in the foreground. Return its exit code.
+
+    `explain` shows the reasons of failures in the browser; `announce` is printed when it listens.
+    """
+    try:
+        logs = open_logs(settings.log)
+        listeners = [open_listener(address) for address in settings.listen.http]
+        runtime = Runtime.prepare(settings)
+    except OSError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    try:
+        if announce:
+            print(announce, flush=True)
+        return Master(settings, runtime, logs, listeners, explain=explain).run()
+    finally:
+        for address in settings.listen.http:
+            if address.path:
+                os.unlink(address.path)
+        runtime.remove()

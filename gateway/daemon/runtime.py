@@ -1,0 +1,96 @@
+"""Where the daemon keeps what it needs while it runs: logs, sockets, its pid.
+
+Decides how logs are opened (appended to, never through a link in the last place, CVE-2013-2119's
+lesson) and who may reach the sockets of a user's pools: that user and the fronts.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+
+from gateway.config.settings import LogSettings, Settings
+
+_STANDARD = {"access": 1, "error": 2}
+
+
+def _open_log(name: str, where: str) -> int:
+    if where == "-":
+        return os.dup(_STANDARD[name])
+    if where == "off":
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(where, flags, 0o640)
+    except OSError as error:
+        raise OSError(error.errno, f"[log] {name}: cannot write {where}: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Two descriptors. Their numbers stay; what they lead to may be replaced."""
+
+    access: int
+    error: int
+
+    def reopen(self, settings: LogSettings) -> None:
+        """Open both files again, after something has renamed them. Raises OSError."""
+        for name, kept in (("access", self.access), ("error", self.error)):
+            fresh = _open_log(name, getattr(settings, name))
+            os.dup2(fresh, kept, inheritable=False)
+            os.close(fresh)
+
+
+def open_logs(settings: LogSettings) -> Logs:
+    """Open both logs. Raises OSError in words."""
+    return Logs(access=_open_log("access", settings.access), error=_open_log("error", settings.error))
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The runtime directory."""
+
+    path: str
+    private: bool
+    """Made for this daemon alone; removed when it leaves."""
+
+    @staticmethod
+    def prepare(settings: Settings) -> "Runtime":
+        """Make the directory and write the pid file. Raises OSError in words."""
+        named = settings.server.runtime
+        if not named:
+            path = tempfile.mkdtemp(prefix="gateway-")
+            os.chmod(path, 0o711)  # pass through, to the pools' own directories
+            return Runtime(path, private=True)
+        try:
+            os.makedirs(named, 0o755, exist_ok=True)
+            with open(os.path.join(named, "gateway.pid"), "w", encoding="ascii") as stream:
+                stream.write(f"{os.getpid()}\n")
+        except OSError as error:
+            text = f"[server] runtime: cannot use {named}: {error.strerror}"
+            raise OSError(error.errno, text) from None
+        return Runtime(named, private=False)
+
+    def sockets(self, user: str, uid: int, gid: int) -> bytes:
+        """Make the directory of the sockets of a user's pools and return its path.
+
+        It belongs to the user and to the fronts' group `gid`, which the sockets in it inherit.
+        """
+        path = os.path.join(self.path, "pools", user)
+        os.makedirs(path, exist_ok=True)
+        os.chmod(os.path.dirname(path), 0o711)
+        if os.geteuid() == 0:
+            os.chown(path, uid, gid)
+        os.chmod(path, 0o2750)
+        return os.fsencode(path)
+
+    def remove(self) -> None:
+        """Take away what the daemon made."""
+        shutil.rmtree(os.path.join(self.path, "pools"), ignore_errors=True)
+        if self.private:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        try:
+            os.unlink(os.path.join(self.path, "gateway.pid"))
+        except OSError:
+            pass  # somebody was faster
