@@ -11,21 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from gateway.backends.complaints import Complaints
+from gateway.backends.spawned import refused
 from gateway.backends.spool import Spooled, spool
 from gateway.exchange import LocalRedirect, Refused, Request, Response, Truncated
 from gateway.journal import Journal, visible
-from gateway.process.diagnosis import explain_exit
+from gateway.process.diagnosis import exit_cause
 from gateway.process.remote import RemoteKeeper, Run
 from gateway.process.spec import SpawnFailed
 from gateway.wire.cgi_env import variables
 from gateway.wire.cgi_reply import BadReply, Reply, ReplyParser
-from gateway.wire.http_response import ChunkedDecoder
+from gateway.wire.chunked import ChunkedDecoder
 
-STDERR_TAIL = 4096
-"""Bytes of a script's error output that are kept to explain its failure."""
 SETTLE = 0.1
 """Seconds that the end of an answer waits for the script's exit, which says whether it was whole.
 A script that closes its output and works on in the background delays its client by so much."""
+
+LISTENERS = (b"date", b"server")
+"""Fields that every listener sets itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +69,19 @@ class CgiExchange:
         self._run: Run | None = None
         self._pump: asyncio.Task[None] | None = None
         self._spooled: Spooled | None = None
-        self._tail = ErrorTail(cgi.journal, request)
+        notes = request.notes
+        notes.script = visible(notes.place.script_name)
+        self._complaints = Complaints(cgi.journal, notes.script, request.id)
 
     async def __aenter__(self) -> Response:
+        entered = False
         try:
-            return await self._start()
-        except BaseException:
-            self._let_go()
-            raise
+            response = await self._enter()
+            entered = True
+            return response
+        finally:
+            if not entered:
+                self._leave(whole=False)
 
     async def __aexit__(
         self,
@@ -81,47 +89,60 @@ class CgiExchange:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        whole = False
         try:
             if error is None and self._run is not None:
                 await self._run.settled(self._request.notes.limits.grace)
+                whole = True
         finally:
-            self._let_go()
+            self._leave(whole)
 
-    async def _start(self) -> Response:
-        request, settings = self._request, self._cgi.settings
-        notes = request.notes
-        notes.script = visible(notes.place.script_name)
-        length = request.length
-        if length is None and not settings.stream:
-            self._spooled = await spool(request)
-            length = self._spooled.length
-        environment = cgi_variables(request, length, settings)
-        script = notes.place.file[len(settings.root) :].lstrip(b"/")
-        piped = length != 0 and self._spooled is None
-        stdin = None if self._spooled is None else self._spooled.fd
-        try:
-            run = await self._cgi.keeper.start(
-                settings.route, script, environment, body=piped, stdin=stdin
-            )
-        except SpawnFailed as failed:
-            raise _refused(failed) from None
-        self._run = run
-        run.watch_stderr(self._tail.feed)
-        if piped:
-            self._pump = asyncio.get_running_loop().create_task(self._feed(run))
+    async def _enter(self) -> Response:
+        run = self._run = await self._start()
         reply = await self._reply(run)
         if reply.kind == "local-redirect":
             while await run.stdout.read():
                 pass  # the script may finish its work before another one answers for it
-            await run.settled(notes.limits.grace)
+            await run.settled(self._request.notes.limits.grace)
             raise LocalRedirect(reply.location)
+        headers = reply.headers
+        if reply.kind == "nph":
+            headers = tuple(field for field in headers if field[0].lower() not in LISTENERS)
         return Response(
             status=reply.status,
             reason=reply.reason,
-            headers=reply.headers,
+            headers=headers,
             length=reply.length,
             body=CgiBody(run, reply),
         )
+
+    async def _start(self) -> Run:
+        request, settings = self._request, self._cgi.settings
+        place = request.notes.place
+        length = request.length
+        if length is None and not settings.stream:
+            self._spooled = await spool(request)
+            length = self._spooled.length
+        try:
+            environment = cgi_variables(request, length, settings)
+        except ValueError:
+            raise Refused(400, "The request has a NUL byte.") from None
+        piped = length != 0 and self._spooled is None
+        try:
+            run = await self._cgi.keeper.start(
+                settings.route,
+                place.file[len(settings.root) :].lstrip(b"/"),
+                environment,
+                body=piped,
+                stdin=None if self._spooled is None else self._spooled.fd,
+            )
+        except SpawnFailed as failed:
+            raise refused(failed) from None
+        run.patience = request.notes.limits.grace
+        run.stderr.tap(self._complaints.feed)
+        if piped:
+            self._pump = asyncio.get_running_loop().create_task(self._feed(run))
+        return run
 
     async def _feed(self, run: Run) -> None:
         """Give the script its body. That it does not read all of it is its right."""
@@ -130,10 +151,10 @@ class CgiExchange:
             while piece := await self._request.body.read():
                 await run.stdin.write(piece)
         except BrokenPipeError:
-            pass
+            return
         except (Refused, ConnectionError) as error:
-            # The body is broken: its reader must not take what it got for the whole.
-            run.fail(error)
+            # The body is broken: the script must not take what it got for the whole.
+            run.stdout.fail(error)
             return
         run.stdin.close()
 
@@ -150,27 +171,30 @@ class CgiExchange:
     async def _explained(self, run: Run, bad: BadReply) -> Refused:
         """Say why there is no answer: the script's exit and its own last words, where it left."""
         log = bad.why
-        ended = await run.settled(SETTLE * 10)
-        if ended is not None:
-            log = f"{log}; {explain_exit(ended, self._tail.text())}"
-        return Refused(
-            self._cgi.settings.broken,
-            "The script did not give a valid answer.",
-            log=log,
-            detail=self._tail.text(),
-        )
+        ended = await run.settled(SETTLE)
+        run.stderr.close()
+        self._complaints.finish()
+        told = self._complaints.told
+        if ended is not None and (cause := exit_cause(ended.status, told.encode())):
+            log = f"{log}: {cause}"
+        if ended is not None and ended.status:
+            log = f"{log} (exit status {ended.status})"
+        say = "The script did not give a valid answer."
+        return Refused(self._cgi.settings.broken, say, log=log, detail=told)
 
-    def _let_go(self) -> None:
-        """Release all that the exchange holds. Never waits: the keeper owns TERM, grace, KILL."""
+    def _leave(self, whole: bool) -> None:
+        """Let go of everything; never waits. A script whose answer is `whole` may work on."""
         if self._pump is not None:
             self._pump.cancel()
         if self._run is not None:
-            self._tail.close()
-            ended = self._run.exit
-            notes = self._request.notes
-            if ended is not None:
+            if (ended := self._run.exit) is not None:
+                notes = self._request.notes
                 notes.exit_status, notes.cpu, notes.memory = ended.status, ended.cpu, ended.memory
-            self._run.release()
+            if whole:
+                self._run.abandon()
+            else:
+                self._run.release()
+        self._complaints.finish()
         if self._spooled is not None:
             self._spooled.close()
 
@@ -185,10 +209,7 @@ class CgiBody:
         self._ended = False
 
     async def read(self) -> bytes:
-        """Return the next piece.
-
-        Raises `Truncated` when the script was killed before it was done.
-        """
+        """Return the next piece. Raises `Truncated` when the script was killed before its end."""
         while not self._ended:
             data, self._rest = self._rest or await self._run.stdout.read(), b""
             if not data:
@@ -203,44 +224,9 @@ class CgiBody:
         self._ended = True
         ended = await self._run.settled(SETTLE)
         if ended is not None and ended.status < 0:
-            raise Truncated(explain_exit(ended, ""))
+            raise Truncated(exit_cause(ended.status, b""))
         if self._decoder is not None and not self._decoder.ended:
-            raise Truncated("the script's own chunks do not end")
-
-
-class ErrorTail:
-    """Takes a script's error output: each line to the log at once, the last of it kept."""
-
-    def __init__(self, journal: Journal, request: Request) -> None:
-        self._journal = journal
-        self._request = request
-        self._line = b""
-        self._kept = b""
-
-    def feed(self, data: bytes) -> None:
-        self._kept = (self._kept + data)[-STDERR_TAIL:]
-        *lines, self._line = (self._line + data).split(b"\n")
-        for line in lines:
-            self._write(line)
-        if len(self._line) > STDERR_TAIL:
-            self._write(self._line)
-            self._line = b""
-
-    def close(self) -> None:
-        """Write the last line, which may have no end."""
-        if self._line:
-            self._write(self._line)
-            self._line = b""
-
-    def text(self) -> str:
-        """Return the last of the output, as the script wrote it."""
-        return self._kept.decode("utf-8", "backslashreplace")
-
-    def _write(self, line: bytes) -> None:
-        notes = self._request.notes
-        self._journal.write(
-            "warn", line.rstrip(b"\r"), subject=notes.script, request=self._request.id
-        )
+            raise Truncated("the chunks that the script makes itself have no end")
 
 
 def cgi_variables(
@@ -270,9 +256,3 @@ def cgi_variables(
         authorization=settings.authorization,
         request_id=request.id,
     )
-
-
-def _refused(failed: SpawnFailed) -> Refused:
-    headers = ((b"Retry-After", b"1"),) if failed.status == 503 else ()
-    say = "" if failed.status in (403, 404) else "The script could not be started."
-    return Refused(failed.status, say, log=failed.why, headers=headers)

@@ -71,6 +71,11 @@ def script_root(site: SiteSettings, route: RouteSettings) -> str:
     return route.cgi if isinstance(route.cgi, str) else route.root or site.root
 
 
+def pools_path(runtime: str, user: str) -> str:
+    """The directory of the sockets of a user's pools."""
+    return os.path.join(runtime, "pools", user)
+
+
 def pool_socket(sockets: bytes, name: str) -> bytes:
     """The listening socket of a pool's workers."""
     return os.path.join(sockets, os.fsencode(name) + b".sock")
@@ -122,7 +127,8 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
     )
 
 
-def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+def encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return variables as a process has them."""
     return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
@@ -134,13 +140,13 @@ def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:
             os.fsencode(extension): os.fsencode(program)
             for extension, program in route.interpreters.items()
         },
-        environment=_encoded(site.environment) | _encoded(route.environment),
+        environment=encoded(site.environment) | encoded(route.environment),
     )
 
 
 def _pool_spec(name: str, pool: PoolSettings, sockets: bytes) -> PoolSpec:
     directory = os.path.abspath(pool.directory or ".")
-    environment = {b"PATH": PATH, b"LANG": b"C.UTF-8"} | _encoded(pool.environment)
+    environment = {b"PATH": PATH, b"LANG": b"C.UTF-8"} | encoded(pool.environment)
     return PoolSpec(
         name=name,
         program=Program(
@@ -157,9 +163,7 @@ def _command(pool: PoolSettings, directory: str) -> tuple[str, ...]:
     if pool.command:
         return pool.command
     guest = FLUP_WORKER if pool.engine == "flup" else WORKER
-    options = ("--threads", str(pool.threads), "--directory", directory)
+    options: tuple[str, ...] = ("--threads", str(pool.threads), "--directory", directory)
     if pool.max_requests:
         options += ("--max-requests", str(pool.max_requests))
     return (pool.python or sys.executable, "-u", guest, *options, pool.wsgi)
-
-

@@ -27,6 +27,14 @@ exit codes:
   1  it cannot run: an address is taken, a directory or a right is missing
   2  the command line or the settings file is wrong; the message says where
 """
+COMMANDS = {
+    "serve": "serve a directory and its scripts; no settings file",
+    "run": "the daemon, in the foreground",
+    "check": "read a settings file and say what is wrong in it",
+    "worker": "serve a WSGI application over FastCGI; see worker --help",
+}
+"""The commands that there are, and what each is for."""
+
 _HOST = re.compile(r"[A-Za-z0-9.:%_-]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -57,31 +65,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    serve = _command(commands, "serve", "serve a directory and its scripts; no settings file")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = {
+        name: subparsers.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=_EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, about in COMMANDS.items()
+    }
+    serve = commands["serve"]
     serve.add_argument("directory", nargs="?", default=".", metavar="DIR", help="default: this one")
     serve.add_argument("-p", "--port", type=_port, default=8080, help="default: %(default)s")
     serve.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="default: %(default)s"
     )
-    run = _command(commands, "run", "the daemon, in the foreground")
-    check = _command(commands, "check", "read a settings file and say what is wrong in it")
-    for command in (run, check):
-        command.add_argument("-c", "--config", required=True, metavar="FILE", help="settings file")
-    _command(commands, "worker", "serve a WSGI application over FastCGI; see worker --help")
+    for name in ("run", "check"):
+        commands[name].add_argument(
+            "-c", "--config", required=True, metavar="FILE", help="settings file"
+        )
     return parser
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=about,
-        description=f"{about[0].upper()}{about[1:]}.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _port(text: str) -> int:
@@ -123,10 +128,10 @@ def _serve(directory: str, bind: str, port: int) -> int:
         _complain(f"{directory}: permission denied; it must be readable for you")
         return 1
     settings = settings_for_directory(directory, bind, port)
-    return master.run(settings, explain=True, announce=_announcement(settings))
+    return master.run(settings, explain=True, announce=announcement(settings))
 
 
-def _announcement(settings: Settings) -> str:
+def announcement(settings: Settings) -> str:
     """Return what `gateway serve` says when it listens."""
     address, site = settings.listen.http[0], settings.site[0]
     lines = [f"Serving {visible(site.root)} on {url(address)}", "  files, with listings"]

@@ -11,15 +11,14 @@ import resource
 import secrets
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import uvloop
 
-from gateway.config.assemble import Assembly, assemble
+from gateway.config.assemble import assemble
 from gateway.config.keepers import Account, front_account
 from gateway.config.settings import Settings
 from gateway.daemon.link import MasterLink
-from gateway.daemon.runtime import Runtime
-from gateway.exchange import Handler
 from gateway.journal import Journal
 from gateway.listeners.accesslog import AccessLog
 from gateway.listeners.door import Door
@@ -34,27 +33,29 @@ LAST_WORDS = 1.0
 """Seconds to leave in when the master is gone."""
 
 
-def run(
-    settings: Settings,
-    number: int,
-    listeners: Sequence[socket.socket],
-    control: socket.socket,
-    journal: Journal,
-    access: int,
-    *,
-    explain: bool,
-    runtime: Runtime,
-) -> int:
-    """Be front `number` until the master says stop, or is gone. Return the exit code."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontSpec:
+    """All that a front is told."""
+
+    settings: Settings
+    listeners: Sequence[socket.socket]
+    access: int
+    """Descriptor of the access log."""
+    explain: bool
+    """Show the reasons of failures to clients."""
+    runtime: str
+    """The runtime directory."""
+
+
+def run(spec: FrontSpec, control: socket.socket, journal: Journal) -> int:
+    """Be a front until the master says stop, or is gone. Return the exit code."""
     connections = _room()
-    _become(front_account(settings))
+    _become(front_account(spec.settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    log = AccessLog(access, settings.log.format, soon=loop.call_soon)
+    log = AccessLog(spec.access, spec.settings.log.format, soon=loop.call_soon)
     try:
-        loop.run_until_complete(
-            _serve(settings, number, listeners, control, journal, log, explain, runtime, connections)
-        )
+        loop.run_until_complete(_serve(spec, control, journal, log, connections))
     finally:
         log.flush()
         loop.close()
@@ -84,21 +85,20 @@ def _become(who: Account) -> None:
 
 
 async def _serve(
-    settings: Settings,
-    number: int,
-    listeners: Sequence[socket.socket],
-    control: socket.socket,
-    journal: Journal,
-    log: AccessLog,
-    explain: bool,
-    runtime: Runtime,
-    connections: int,
+    spec: FrontSpec, control: socket.socket, journal: Journal, log: AccessLog, connections: int
 ) -> None:
     loop = asyncio.get_running_loop()
-    link = MasterLink(loop, control, (journal.fd, log.fd))
-    assembly = assemble(settings, link.keeper, journal, runtime.path)
-    door = _door(loop, settings, assembly.handler, journal, log, explain, connections)
-    servers = [await _listen(loop, door, listener) for listener in listeners]
+    link = MasterLink(loop, control, (journal.fd, spec.access))
+    assembly = assemble(spec.settings, link.keeper, journal, spec.runtime)
+    door = Door(
+        loop,
+        Service(assembly.handler, journal, log.record, spec.explain),
+        spec.settings.limits,
+        prefix=f"{secrets.token_hex(3)}-",
+        connections_max=connections,
+        head_limits=HeadLimits(),
+    )
+    servers = [await _listen(loop, door, listener) for listener in spec.listeners]
     # What lives now lives as long as the process: no collection needs to look at it again.
     gc.collect()
     gc.freeze()
@@ -106,27 +106,9 @@ async def _serve(
     for server in servers:
         server.close()
     await door.drain(LAST_WORDS if drain is None else drain)
-    _close(assembly, link)
-
-
-def _door(
-    loop: asyncio.AbstractEventLoop,
-    settings: Settings,
-    handler: Handler,
-    journal: Journal,
-    log: AccessLog,
-    explain: bool,
-    connections: int,
-) -> Door:
-    service = Service(handler=handler, journal=journal, record=log.record, explain=explain)
-    return Door(
-        loop,
-        service,
-        settings.limits,
-        prefix=secrets.token_hex(3) + "-",
-        connections_max=connections,
-        head_limits=HeadLimits(),
-    )
+    for keeper in assembly.keepers.values():
+        keeper.close()
+    link.close()
 
 
 async def _listen(
@@ -138,9 +120,3 @@ async def _listen(
     if listener.family == socket.AF_UNIX:
         return await loop.create_unix_server(connection, sock=listener, backlog=2048)
     return await loop.create_server(connection, sock=listener, backlog=2048)
-
-
-def _close(assembly: Assembly, link: MasterLink) -> None:
-    for keeper in assembly.keepers.values():
-        keeper.close()
-    link.close()

@@ -8,7 +8,8 @@ import asyncio
 import os
 import socket
 
-from gateway.process.channel import FrontLogs, Inbox, KeeperAt, Stop, WantKeeper, send
+from gateway.process.channel import FrontLogs, KeeperAt, Stop, WantKeeper
+from gateway.process.post import Inbox, send
 
 
 class MasterLink:

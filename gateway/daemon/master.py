@@ -16,15 +16,30 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.config.keepers import front_account, keeper_spec, account, our_account, pools_of, users
+from gateway.config.keepers import (
+    account,
+    front_account,
+    keeper_spec,
+    our_account,
+    pools_of,
+    users,
+)
 from gateway.config.settings import Settings
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.journal import Journal
 from gateway.listeners.sockets import open_listener
-from gateway.process import birth, keeper
+from gateway.process import birth, keeper, orphans
 from gateway.process.channel import (
-    Attach, FrontLogs, Idle, Inbox, KeeperAt, Logs as KeeperLogs, Message, Stop, WantKeeper, send,
-)  # fmt: skip
+    Attach,
+    FrontLogs,
+    Idle,
+    KeeperAt,
+    Message,
+    Stop,
+    WantKeeper,
+)
+from gateway.process.channel import Logs as KeeperLogs
+from gateway.process.post import Inbox, send
 
 FAST_DEATH = 2.0
 """Seconds; a front that lives shorter is restarted with a growing delay."""
@@ -38,9 +53,10 @@ class Child:
 
     pid: int
     name: str
-    kind: str
     control: socket.socket
     born: float
+    user: str = ""
+    """Whose keeper it is; "" for a front."""
     attached: int = 0
     """Channels that were handed to this keeper."""
     leaving: bool = False
@@ -78,7 +94,7 @@ class Master:
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
-        birth.become_subreaper()
+        birth.subreaper()
         for number in SIGNALS:
             signal.signal(number, _ignore)
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
@@ -86,8 +102,8 @@ class Master:
         for user in users(self.settings):
             if pools_of(self.settings, user):
                 self._start_keeper(user)
-        for number in range(1, self.settings.server.front_count + 1):
-            self._start_front(number)
+        for front in range(1, self.settings.server.front_count + 1):
+            self._start_front(front)
         while self.children or not self.stopping:
             for key, _ in self.selector.select(self._timeout()):
                 if key.fileobj == self.wake_read:
@@ -117,7 +133,9 @@ class Master:
 
     # -- children ------------------------------------------------------------------------------
 
-    def _fork(self, kind: str, name: str, work: Callable[[socket.socket, Journal], int]) -> Child:
+    def _fork(
+        self, name: str, work: Callable[[socket.socket, Journal], int], user: str = ""
+    ) -> Child:
         """Start a child that runs `work(control socket, journal)` and exits with its result."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
@@ -126,6 +144,7 @@ class Master:
             try:
                 ours.close()
                 self._forget()
+                os.setsid()  # a terminal's ^C is for the master, which tells the others
                 code = work(theirs, Journal(self.logs.error, name))
             except Exception:
                 for line in traceback.format_exc().splitlines():
@@ -134,7 +153,7 @@ class Master:
                 os._exit(code)
         theirs.close()
         ours.setblocking(False)
-        child = Child(pid=pid, name=name, kind=kind, control=ours, born=time.monotonic())
+        child = Child(pid, name, ours, time.monotonic(), user)
         self.children[pid] = child
         self.selector.register(ours, selectors.EVENT_READ, child)
         return child
@@ -145,7 +164,6 @@ class Master:
         signal.set_wakeup_fd(-1)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the master
         self.selector.close()
         os.close(self.wake_read)
         os.close(self.wake_write)
@@ -157,12 +175,16 @@ class Master:
             # Imported here: asyncio and all that stands on it belong to the fronts alone.
             from gateway.daemon import front
 
-            return front.run(
-                self.settings, number, self.listeners, control, journal, self.logs.access,
-                explain=self.explain, runtime=self.runtime,
-            )  # fmt: skip
+            spec = front.FrontSpec(
+                settings=self.settings,
+                listeners=self.listeners,
+                access=self.logs.access,
+                explain=self.explain,
+                runtime=self.runtime.path,
+            )
+            return front.run(spec, control, journal)
 
-        self._fork("front", f"front {number}", work)
+        self._fork(f"front {number}", work)
 
     def _start_keeper(self, user: str) -> Child:
         who = our_account() if user == our_account().name else account(user)
@@ -175,7 +197,7 @@ class Master:
             os.close(self.logs.access)
             return keeper.run(spec, control, journal)
 
-        child = self._fork("keeper", f"keeper {user}", work)
+        child = self._fork(f"keeper {user}", work, user)
         self.keepers[user] = child
         return child
 
@@ -190,25 +212,30 @@ class Master:
             child = self.children.pop(pid, None)
             if child is not None:
                 self._buried(child, os.waitstatus_to_exitcode(status))
+            if child is None or child.user:
+                self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Kill what a dead keeper ran: it has become ours. One that left by itself left nothing.
+
+        When such a process ends its own children come here in turn, and SIGCHLD says so.
+        """
+        orphans.signal_children(signal.SIGKILL, {os.getpgrp(), *self.children})
 
     def _buried(self, child: Child, code: int) -> None:
         if child.control in self.selector.get_map():
             self.selector.unregister(child.control)
         child.control.close()
-        if child.kind == "keeper":
-            user = child.name.removeprefix("keeper ")
-            if self.keepers.get(user) is child:
-                del self.keepers[user]
-            # What it ran has become ours; a keeper that left by itself has left nothing.
-            birth.end_orphans(frozenset(self.children))
+        if self.keepers.get(child.user) is child:
+            del self.keepers[child.user]
         if self.stopping or child.leaving:
             return
-        if code or child.kind == "front":
+        if code or not child.user:
             self.journal.write("error", f"{child.name} ended with {code}; it is started again")
-        if child.kind == "front":
+        if not child.user:
             self._again(child)
-        elif pools_of(self.settings, user):
-            self._start_keeper(user)
+        elif pools_of(self.settings, child.user):
+            self._start_keeper(child.user)
 
     def _again(self, child: Child) -> None:
         now = time.monotonic()
@@ -246,12 +273,12 @@ class Master:
         self._act(child, message)
 
     def _act(self, child: Child, message: Message) -> None:
-        if isinstance(message, WantKeeper) and child.kind == "front":
+        if isinstance(message, WantKeeper) and not child.user:
             self._introduce(child, message.user)
-        elif isinstance(message, Idle) and child.kind == "keeper":
+        elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
                 child.leaving = True
-                self.keepers.pop(child.name.removeprefix("keeper "), None)
+                self.keepers.pop(child.user, None)
                 _tell(child, Stop(0.0))
         else:
             self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
@@ -273,7 +300,7 @@ class Master:
     def _reopen_logs(self) -> None:
         self.logs.reopen(self.settings.log)
         for child in self.children.values():
-            if child.kind == "front":
+            if not child.user:
                 _tell(child, FrontLogs(), self.logs.error, self.logs.access)
             else:
                 _tell(child, KeeperLogs(), self.logs.error)
@@ -287,12 +314,12 @@ class Master:
         self.deadline = now + drain + limits.grace + 2.0
         self.due.clear()
         for child in self.children.values():
-            if child.kind == "front":
+            if not child.user:
                 _tell(child, Stop(drain))
         self._stop_keepers_when_alone()
 
     def _stop_keepers_when_alone(self) -> None:
-        if any(child.kind == "front" for child in self.children.values()):
+        if any(not child.user for child in self.children.values()):
             return
         for child in self.children.values():
             if not child.leaving:

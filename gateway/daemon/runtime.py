@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
+from gateway.config.keepers import pools_path
 from gateway.config.settings import LogSettings, Settings
 
 _STANDARD = {"access": 1, "error": 2}
@@ -23,7 +24,9 @@ def _open_log(name: str, where: str) -> int:
     try:
         return os.open(where, flags, 0o640)
     except OSError as error:
-        raise OSError(error.errno, f"[log] {name}: cannot write {where}: {error.strerror}") from None
+        raise OSError(
+            error.errno, f"[log] {name}: cannot write {where}: {error.strerror}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ class Logs:
 
 def open_logs(settings: LogSettings) -> Logs:
     """Open both logs. Raises OSError in words."""
-    return Logs(access=_open_log("access", settings.access), error=_open_log("error", settings.error))
+    return Logs(
+        access=_open_log("access", settings.access), error=_open_log("error", settings.error)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Runtime:
 
         It belongs to the user and to the fronts' group `gid`, which the sockets in it inherit.
         """
-        path = os.path.join(self.path, "pools", user)
+        path = pools_path(self.path, user)
         os.makedirs(path, exist_ok=True)
         os.chmod(os.path.dirname(path), 0o711)
         if os.geteuid() == 0:

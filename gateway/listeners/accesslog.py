@@ -53,7 +53,7 @@ class AccessLog:
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """`soon` gets `flush` when a first line is held back; pass `loop.call_soon`."""
-        self._fd = fd
+        self.fd = fd
         self._line = _json if form == "json" else self._combined
         self._soon = soon
         self._lines: list[str] = []
@@ -61,7 +61,6 @@ class AccessLog:
         self._second = -1
         self._stamp = ""
         self._words: dict[tuple[str, str], str] = {}
-        self._piece = _piece_of(fd)
 
     def record(self, request: Request, status: int, sent: int, duration: float) -> None:
         """Take one record: `sent` in bytes of body, `duration` in seconds."""
@@ -81,16 +80,9 @@ class AccessLog:
         self._lines.clear()
         self._held = 0
         try:
-            _write(self._fd, data, self._piece)
+            _write(self.fd, data)
         except OSError:
             pass  # a full disk or a closed pipe must not stop the daemon
-
-    def reopen(self, fd: int) -> int:
-        """Go on with another descriptor; return the old one, for its owner to close."""
-        self.flush()
-        old, self._fd = self._fd, fd
-        self._piece = _piece_of(fd)
-        return old
 
     def _combined(self, request: Request, status: int, sent: int, duration: float) -> str:
         raw_referer, raw_agent = b"-", b"-"
@@ -99,13 +91,13 @@ class AccessLog:
                 raw_agent = value
             elif name == b"referer":
                 raw_referer = value
-        target = request.target.decode("latin-1")
+        method, target = request.method, request.target.decode("latin-1")
         referer = raw_referer.decode("latin-1")
         agent = raw_agent.decode("latin-1")
         # This question costs a third of a regular expression's search.
-        outside = f"{target}{referer}{agent}"
+        outside = f"{request.method}{target}{referer}{agent}"
         if not (outside.isascii() and outside.isprintable()) or '"' in outside or "\\" in outside:
-            target, referer, agent = _escaped(target), _escaped(referer), _escaped(agent)
+            method, target, referer, agent = map(_escaped, (method, target, referer, agent))
         start = int(time.time() - duration)
         if start != self._second:
             self._second, self._stamp = start, _stamp(start)
@@ -119,7 +111,7 @@ class AccessLog:
         version = "HTTP/1.1" if protocol == b"HTTP/1.1" else _escaped(protocol.decode("latin-1"))
         return (
             f"{request.remote[0] or '-'} - - [{self._stamp}] "
-            f'"{request.method} {target} {version}" '
+            f'"{method} {target} {version}" '
             f'{status or "000"} {sent or "-"} "{referer}" "{agent}" '
             f"id={request.id} time={duration:.6f}{words}\n"
         )
@@ -133,8 +125,16 @@ class AccessLog:
         return words
 
 
-def _write(fd: int, data: bytes, piece: int) -> None:
-    """Write whole lines, each time at most `piece` bytes unless one line has more."""
+def _write(fd: int, data: bytes) -> None:
+    """Write whole lines.
+
+    Several fronts write to one descriptor. Their lines do not mix: the kernel appends one write to
+    a file at once, and one of up to PIPE_BUF bytes to a pipe (pipe(7)), so a pipe gets pieces of
+    that size; only a single longer line may be torn.
+    """
+    piece = len(data)
+    if piece > select.PIPE_BUF and stat.S_ISFIFO(os.fstat(fd).st_mode):
+        piece = select.PIPE_BUF
     start = 0
     while start < len(data):
         stop = len(data)
@@ -142,16 +142,6 @@ def _write(fd: int, data: bytes, piece: int) -> None:
             stop = data.rfind(b"\n", start, start + piece) + 1 or data.index(b"\n", start) + 1
         while start < stop:
             start += os.write(fd, data[start:stop])
-
-
-def _piece_of(fd: int) -> int:
-    """Several fronts write to one descriptor. Their lines never mix: the kernel appends a write to
-    a file at once, and one of up to PIPE_BUF bytes to a pipe (pipe(7)).
-    """
-    try:
-        return select.PIPE_BUF if stat.S_ISFIFO(os.fstat(fd).st_mode) else FLUSH_AT * 1024
-    except OSError:
-        return select.PIPE_BUF
 
 
 def _stamp(second: int) -> str:

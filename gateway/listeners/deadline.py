@@ -47,9 +47,7 @@ class Deadline:
 
     __slots__ = ("_dues", "_expired", "_loop", "_timer", "_when")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, expired: Callable[[Cause], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[Cause], None]) -> None:
         self._loop = loop
         self._expired = expired
         self._dues: dict[Cause, float] = {}

@@ -43,9 +43,7 @@ _NOBODY = Head(
 
 
 @coroutine
-def _go_on(
-    started: Coroutine[Any, Any, None], waited: object
-) -> Generator[object, Any, None]:
+def _go_on(started: Coroutine[Any, Any, None], waited: object) -> Generator[object, Any, None]:
     """Run a coroutine that has already been started and waits for the future `waited`."""
     while True:
         cancelled = None

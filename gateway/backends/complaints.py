@@ -1,0 +1,50 @@
+"""What a worker writes to its stderr during one exchange: to the error log, line by line.
+
+Decides where a line ends and how much is remembered to explain a failure with. That no line can
+forge another one is the journal's business.
+"""
+
+from gateway.journal import Journal
+
+LINE_MAX = 8000
+"""Bytes beyond which a line is logged in parts; just below the journal's own bound."""
+TOLD_MAX = 4096
+"""Bytes that are remembered."""
+
+
+class Complaints:
+    """Bytes in any pieces to log lines."""
+
+    __slots__ = ("_journal", "_line", "_request", "_subject", "_told")
+
+    def __init__(self, journal: Journal, subject: str, request: str) -> None:
+        self._journal = journal
+        self._subject = subject
+        self._request = request
+        self._line = b""
+        self._told = b""
+
+    @property
+    def told(self) -> str:
+        """The last that was said."""
+        return self._told.decode("utf-8", "backslashreplace")
+
+    def feed(self, data: bytes) -> None:
+        self._told = (self._told + data)[-TOLD_MAX:]
+        *lines, rest = (self._line + data).split(b"\n")
+        for line in lines:
+            self._log(line)
+        while len(rest) > LINE_MAX:
+            self._log(rest[:LINE_MAX])
+            rest = rest[LINE_MAX:]
+        self._line = rest
+
+    def finish(self) -> None:
+        """Log a last line that has no end."""
+        line, self._line = self._line, b""
+        self._log(line)
+
+    def _log(self, line: bytes) -> None:
+        line = line.rstrip(b"\r")
+        if line:
+            self._journal.write("error", line, subject=self._subject, request=self._request)

@@ -1,0 +1,90 @@
+"""Which files are the text of programs, and so are never sent as they are.
+
+Decides that from a file's name and from where it really is, after all links. Must not know URLs
+or requests. A program's text holds passwords; CVE-2024-39884, CVE-2024-40725 and CVE-2008-1111 are
+servers that sent it (FIELD section 3, row 7).
+
+Two readings of one pattern: `Glob.fits` says what is run, exactly as written; `Glob.resembles`
+says what is not sent, and is generous: other case (a file system may ignore it), what editors and
+packagers leave beside a file (x.cgi~, x.cgi.bak, #x.cgi#, .x.cgi.swp), its compressed form.
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable
+
+NAME_MAX = 255
+"""Longest name of a file on Linux; a longer one cannot exist, so it needs no careful look."""
+
+_LEFTOVERS = (
+    rb"(?:\.(?:bak|bk|backup|br|bz2|copy|dist|dpkg-[a-z]+|gz|old|orig|rej|rpm[a-z]+|sav|save|"
+    rb"sw[a-p]|te?mp|xz|zst|[0-9]+)|,v|[~. #])*"
+)
+
+
+class Glob:
+    """A shell pattern for the name of one file, over bytes."""
+
+    __slots__ = ("_exact", "_loose", "pattern")
+
+    def __init__(self, pattern: bytes) -> None:
+        if b"/" in pattern or not pattern:
+            raise ValueError(f"not a pattern for a file name: {pattern!r}")
+        self.pattern = pattern
+        # One latin-1 character stands for each byte; the last two characters are the end anchor.
+        exact = fnmatch.translate(pattern.decode("latin-1"))[:-2]
+        loose = fnmatch.translate(pattern.lower().decode("latin-1"))[:-2]
+        self._exact = re.compile(exact.encode("latin-1")).fullmatch
+        self._loose = re.compile(rb"[.#]*" + loose.encode("latin-1") + _LEFTOVERS).fullmatch
+
+    def fits(self, name: bytes) -> bool:
+        """Whether a file of this name is meant: byte for byte."""
+        return self._exact(name) is not None
+
+    def resembles(self, name: bytes) -> bool:
+        """Whether a file of this name may hold the text of one that is meant."""
+        return len(name) <= NAME_MAX and self._loose(name.lower()) is not None
+
+
+class Sources:
+    """The programs of one site."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Iterable[tuple[bytes, Glob | None]] = ()) -> None:
+        """Take (directory, pattern) pairs. A directory of b"" is any, a pattern of None all."""
+        self._rules = tuple(rules)
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def hide(self, fd: int) -> bool:
+        """Whether the open file (O_PATH suffices) is a program's text, wherever it was opened.
+
+        A hard link has no other place than its own, so that is where it is judged by.
+        Raises OSError where /proc is missing.
+        """
+        if not self._rules:
+            return False
+        # Case is ignored, as for names: on some file systems CGI-BIN is cgi-bin.
+        real = os.readlink(b"/proc/self/fd/%d" % fd).lower()
+        name = real.rpartition(b"/")[2]
+        for directory, glob in self._rules:
+            if glob is not None and not glob.resembles(name):
+                continue
+            if not directory or real.startswith(_real(directory).lower()):
+                return True
+        return False
+
+
+def _real(directory: bytes) -> bytes:
+    """Return where a directory really is, now, with a slash; it may be a link that is moved."""
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return directory.rstrip(b"/") + b"/"  # nothing can be opened below it either
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % fd).rstrip(b"/") + b"/"
+    finally:
+        os.close(fd)

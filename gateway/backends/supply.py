@@ -1,0 +1,134 @@
+"""Connections for the exchanges with one pool of workers: `pool` decides, this does it.
+
+Decides nothing but how decisions are carried out: waiting in the queue, connecting, passing a
+connection from one exchange to the next, closing. Must not know what is sent over a connection.
+"""
+
+import asyncio
+from typing import TypeAlias
+
+from gateway.backends.connection import Connection, connect
+from gateway.backends.pool import Decision, Grant, Open, Pool, Refuse, Use, Wait
+from gateway.exchange import Refused, Request
+from gateway.journal import Journal
+
+Waiter: TypeAlias = "asyncio.Future[Decision[Connection]]"
+
+
+class Supply:
+    """The connections of one front to one pool; several routes may share it."""
+
+    def __init__(self, name: str, pool: Pool[Connection, Waiter], journal: Journal) -> None:
+        self.name = name
+        self.pool = pool
+        self.journal = journal
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self.pool.idle:
+            connection = self.pool.idle[-1]
+            self.pool.lost(connection)
+            connection.close()
+
+    async def take(self, request: Request) -> Connection:
+        """Return a connection that is this exchange's own. Raises Refused(503)."""
+        limits = request.notes.limits
+        loop = asyncio.get_running_loop()
+        decision: Decision[Connection] | Wait = self.pool.acquire(loop.time(), limits.queue)
+        if isinstance(decision, Wait):
+            decision = await self._queued(limits.wait)
+        if isinstance(decision, Use):
+            connection: Connection = decision.connection
+            connection.receiver = None
+            return connection
+        return await self.opened(decision, limits.wait)
+
+    async def again(self, request: Request) -> Connection:
+        """Return a new connection in place of a kept one that was stale and is closed."""
+        decision = self.pool.again(asyncio.get_running_loop().time())
+        return await self.opened(decision, request.notes.limits.wait)
+
+    async def _queued(self, patience: float) -> Decision[Connection]:
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+
+        def expire() -> None:
+            if self.pool.abandon(waiter) and not waiter.done():
+                waiter.set_result(Refuse(f"no worker was free for {patience:g} s", 1))
+
+        self.pool.wait(waiter)
+        timer = loop.call_later(patience, expire)
+        taken = False
+        try:
+            decision = await waiter
+            taken = True
+            return decision
+        finally:
+            timer.cancel()
+            if not taken and not self.pool.abandon(waiter) and not waiter.cancelled():
+                self._turn_down(waiter.result())
+
+    async def opened(self, decision: Decision[Connection], patience: float) -> Connection:
+        """Open a connection as decided, trying the pool's other addresses if one fails."""
+        loop = asyncio.get_running_loop()
+        while isinstance(decision, Open):
+            address = decision.address
+            try:
+                connection = await connect(address, patience)
+                self.pool.reached(address)
+                return connection
+            except OSError as error:
+                why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+                text = f"cannot connect to {address}: {why}"
+                self.journal.write("warn", text, subject=self.name)
+            except asyncio.CancelledError:
+                self.give_up()
+                raise
+            decision = self.pool.failed(address, loop.time())
+        if isinstance(decision, Use):
+            kept: Connection = decision.connection
+            return kept
+        self._deliver(self.pool.vacant(loop.time()))
+        raise self.refused(decision)
+
+    def refused(self, refusal: Refuse) -> Refused:
+        return Refused(
+            503,
+            "The application is busy or not running. Try again in a moment.",
+            log=f"pool {self.name}: {refusal.why}",
+            headers=((b"Retry-After", b"%d" % refusal.retry),),
+        )
+
+    def give_back(self, connection: Connection) -> None:
+        """Let the next exchange have this connection."""
+        connection.reused = True
+        connection.receiver = self._idle
+        grant = self.pool.release(connection)
+        if grant is not None:
+            self._deliver([grant])
+
+    def give_up(self, connection: Connection | None = None) -> None:
+        """Close a connection, or say that one was never opened."""
+        if connection is not None:
+            connection.close()
+        self._deliver(self.pool.closed(asyncio.get_running_loop().time()))
+
+    def _deliver(self, grants: list[Grant[Waiter, Connection]]) -> None:
+        for waiter, decision in grants:
+            if waiter.done():  # cancelled, and has not left the queue yet
+                self._turn_down(decision)
+                continue
+            if isinstance(decision, Use):
+                decision.connection.receiver = None
+            waiter.set_result(decision)
+
+    def _turn_down(self, decision: Decision[Connection]) -> None:
+        if isinstance(decision, Use):
+            self.give_back(decision.connection)
+        elif isinstance(decision, Open):
+            self.give_up()
+
+    def _idle(self, connection: Connection, data: bytes) -> None:
+        """Something came on an idle connection: its end, or what nobody asked for."""
+        self.pool.lost(connection)
+        connection.close()

@@ -1,0 +1,185 @@
+"""The composition root of a front: settings -> one handler.
+
+Decides which object stands behind which route. What is made here needs an event loop, so the
+master, which has none, does not import this module.
+"""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gateway import __version__
+from gateway.backends.cgi import Cgi, CgiSettings
+from gateway.backends.connection import Connection
+from gateway.backends.fastcgi import FastCgi
+from gateway.backends.files import FileWorkers
+from gateway.backends.pool import Address, Pool, parse_address
+from gateway.backends.static import Static, StaticSettings
+from gateway.backends.stream import StreamSettings, always_up
+from gateway.backends.supply import Supply, Waiter
+from gateway.config.keepers import encoded, pool_socket, pools_path, route_key, script_root, user_of
+from gateway.config.settings import Settings
+from gateway.exchange import Handler
+from gateway.journal import Journal
+from gateway.process.remote import RemoteKeeper
+from gateway.site.router import Route, Router, Site, sources
+from gateway.site.site import RouteSettings, SiteSettings
+
+Kind: TypeAlias = Literal["script", "static", "app"]
+
+SOFTWARE = f"gateway/{__version__}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What a front is made of."""
+
+    handler: Handler
+    keepers: Mapping[str, RemoteKeeper]
+    """User -> the way to that user's keeper; nothing is started before it is needed."""
+
+
+def assemble(
+    settings: Settings,
+    connect: Callable[[str], Awaitable[socket.socket]],
+    journal: Journal,
+    runtime: str,
+) -> Assembly:
+    """Put a front together. `connect` gives a channel to a user's keeper; `runtime` is the
+    directory that holds the pools' sockets."""
+    parts = Parts(settings, connect, journal, runtime)
+    sites = [parts.site(number, site) for number, site in enumerate(settings.site)]
+    return Assembly(Router(sites), parts.keepers)
+
+
+class Parts:
+    """What routes are made of; things that routes share are made once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connect: Callable[[str], Awaitable[socket.socket]],
+        journal: Journal,
+        runtime: str,
+    ) -> None:
+        self.settings = settings
+        self.connect = connect
+        self.journal = journal
+        self.runtime = runtime
+        self.keepers: dict[str, RemoteKeeper] = {}
+        self.supplies: dict[tuple[str, str], Supply] = {}
+
+    def keeper(self, user: str) -> RemoteKeeper:
+        if user not in self.keepers:
+
+            async def connect() -> socket.socket:
+                return await self.connect(user)
+
+            self.keepers[user] = RemoteKeeper(connect)
+        return self.keepers[user]
+
+    def site(self, number: int, site: SiteSettings) -> Site:
+        root = os.fsencode(os.path.abspath(site.root)) if site.root else b""
+        programs = tuple(
+            self.route(site, route, route_key(number, index))
+            for index, route in enumerate(site.route)
+            if _is_program(route)
+        )
+        hidden = sources(programs)
+
+        def static(directory: bytes) -> Static:
+            return Static(
+                StaticSettings(
+                    root=directory, listing=site.listing, symlinks=site.symlinks, sources=hidden
+                )
+            )
+
+        routes = list(programs)
+        for index, route in enumerate(site.route):
+            if not _is_program(route):
+                directory = os.fsencode(os.path.abspath(route.root))
+                made = _route(
+                    route, route_key(number, index), "static", directory, static(directory)
+                )
+                routes.insert(index, made)
+        return Site(
+            name=site.hosts[0] if site.hosts else "default",
+            hosts=tuple(host.encode() for host in site.hosts),
+            root=root,
+            index=tuple(os.fsencode(name) for name in site.index),
+            routes=tuple(routes),
+            static=static(root) if root else None,
+            limits=site.limits,
+            symlinks=site.symlinks,
+        )
+
+    def route(self, site: SiteSettings, route: RouteSettings, key: str) -> Route:
+        """Make a route to a program."""
+        root = os.fsencode(os.path.abspath(script_root(site, route)))
+        if route.pool:
+            kind: Kind = "script" if route.match else "app"
+            return _route(route, key, kind, root, self.pool(site, route))
+        keeper = self.keeper(user_of(self.settings, site))
+        if route.fastcgi:
+            files = FileWorkers(self._stream(route, keep=False), key, root, keeper, self.journal)
+            return _route(route, key, "script", root, files)
+        settings = CgiSettings(
+            route=key,
+            root=root,
+            software=SOFTWARE,
+            authorization=route.authorization,
+            stream=route.stream,
+            broken=self.settings.server.broken_script,
+        )
+        return _route(route, key, "script", root, Cgi(settings, keeper, self.journal))
+
+    def pool(self, site: SiteSettings, route: RouteSettings) -> FastCgi:
+        """Make the handler of a route to a pool."""
+        name = route.pool
+        pool = self.settings.pool[name]
+        user = user_of(self.settings, site)
+        keeper = self.keeper(user)
+        settings = self._stream(route, keep=pool.keeps)
+        if pool.connect:
+            addresses = tuple(parse_address(text) for text in pool.connect)
+            supply = self._supply(user, name, addresses, pool.capacity)
+            return FastCgi(settings, supply, self.journal, down=always_up)
+        path = pool_socket(os.fsencode(pools_path(self.runtime, user)), name)
+        supply = self._supply(user, name, (Address(os.fsdecode(path)),), pool.capacity)
+        return FastCgi(settings, supply, self.journal, down=lambda: keeper.pool_state(name))
+
+    def _supply(
+        self, user: str, name: str, addresses: tuple[Address, ...], capacity: int
+    ) -> Supply:
+        if (user, name) not in self.supplies:
+            pool: Pool[Connection, Waiter] = Pool(addresses, capacity)
+            self.supplies[user, name] = Supply(name, pool, self.journal)
+        return self.supplies[user, name]
+
+    def _stream(self, route: RouteSettings, *, keep: bool) -> StreamSettings:
+        return StreamSettings(
+            keep=keep,
+            software=SOFTWARE,
+            authorization=route.authorization,
+            stream=route.stream,
+            environment=encoded(route.environment),
+        )
+
+
+def _is_program(route: RouteSettings) -> bool:
+    return bool(route.cgi or route.fastcgi or route.pool)
+
+
+def _route(route: RouteSettings, key: str, kind: Kind, root: bytes, handler: Handler) -> Route:
+    return Route(
+        key=key,
+        name=" ".join(filter(None, (route.path, route.match))),
+        prefix=os.fsencode(route.path) if route.path else None,
+        match=os.fsencode(route.match) if route.match else None,
+        kind=kind,
+        root=root,
+        handler=handler,
+        limits=route.limits,
+    )

@@ -1,0 +1,132 @@
+"""Become a keeper: a flat list of named steps from "a fork of the master" to "that user".
+
+Decides the order: descriptors first, then groups before gid before uid, then a check that there is
+no way back. Each step fails loudly (`BirthFailed` names it). Must not know what the keeper does.
+
+PR_SET_PDEATHSIG is not used: the end of the control channel tells that the master is gone, and a
+signal could come before the keeper has stopped what it runs.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterable
+
+from gateway.process.spec import KeeperSpec
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+UMASK = 0o022
+
+_SPARE_FDS = 128
+"""Descriptors beside those of queued orders: channels, pools, logs, and what checking needs."""
+
+
+class BirthFailed(Exception):
+    """A step of the way to becoming a keeper failed. `step` is its name."""
+
+    def __init__(self, step: str, why: object) -> None:
+        super().__init__(f"{step}: {why}")
+        self.step = step
+
+
+def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
+    """Make this process the keeper of `spec`, with only the descriptors of `keep`.
+
+    Descriptor 0 is /dev/null afterwards, 1 and 2 are what they were or /dev/null. Raises
+    BirthFailed.
+    """
+    kept = {0, 1, 2, *keep}
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("standard descriptors", _standard_descriptors),
+        ("other descriptors", lambda: _close_others(kept)),
+        ("session", _session),
+        ("open files", lambda: _open_files(spec)),
+        ("groups", lambda: os.setgroups(spec.groups) if spec.switch else None),
+        ("gid", lambda: os.setresgid(spec.gid, spec.gid, spec.gid) if spec.switch else None),
+        ("uid", lambda: os.setresuid(spec.uid, spec.uid, spec.uid) if spec.switch else None),
+        ("identity", lambda: _identity(spec)),
+        ("umask", _umask),
+        ("core files", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
+        ("subreaper", subreaper),
+        ("directory", lambda: os.chdir("/")),
+    ]
+    for name, step in steps:
+        try:
+            step()
+        except (OSError, ValueError) as error:
+            raise BirthFailed(name, error) from error
+
+
+def _standard_descriptors() -> None:
+    # A script without a body reads descriptor 0 as it is here. 1 and 2 may be the journal.
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    for fd in (1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def _close_others(kept: set[int]) -> None:
+    """Close all but `kept`, and see that none of those reaches a script."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd in kept:
+            if fd > 2:
+                os.set_inheritable(fd, False)
+            continue
+        try:
+            os.close(fd)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # the listing's own descriptor is closed by now
+                raise
+
+
+def _session() -> None:
+    # No terminal: its Ctrl-C must not reach scripts before the keeper decides.
+    if os.getsid(0) != os.getpid():
+        if os.getpgrp() == os.getpid():
+            raise OSError("a process group's leader cannot make a session: fork first")
+        os.setsid()
+
+
+def _open_files(spec: KeeperSpec) -> None:
+    """See that a full queue fits: each order in it holds three descriptors."""
+    need = 3 * (spec.queue + spec.concurrency) + _SPARE_FDS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < need:
+        if hard != resource.RLIM_INFINITY:
+            need = min(need, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+def _identity(spec: KeeperSpec) -> None:
+    """Check that we are who we should be and cannot be anybody else again."""
+    if not spec.switch:
+        return
+    if os.getresuid() != (spec.uid,) * 3 or os.getresgid() != (spec.gid,) * 3:
+        raise OSError("the user or group is not what was asked for")
+    if set(os.getgroups()) != set(spec.groups):
+        raise OSError("the groups are not what was asked for")
+    if spec.uid != 0:
+        try:
+            os.setuid(0)
+        except PermissionError:
+            return
+        raise OSError("the way back to root is open")
+
+
+def _umask() -> None:
+    os.umask(UMASK)
+
+
+def subreaper() -> None:
+    """Become the parent of what is orphaned below this process. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")

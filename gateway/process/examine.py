@@ -1,0 +1,154 @@
+"""Look at a script's file and decide what is executed for it.
+
+Decides whether a path below a script root may be started, with which argv, where, and with which
+environment. Must not know who asked. The process that looks already is the user that the script
+runs as, so a file swapped between the look and the exec gains nothing that the user does not have
+(FIELD section 3, row 16).
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+from gateway.process import diagnosis
+from gateway.process.beneath import open_beneath
+from gateway.process.spec import ScriptRoot, SpawnFailed
+
+PATH = b"/usr/local/bin:/usr/bin:/bin"
+"""What a script finds as PATH when nobody set another."""
+
+_FRESH = 1.0
+"""Seconds for which a root directory that was looked at is taken to be the one at its path. A
+deployment that renames a new tree into place is seen after that."""
+
+# What changes how a program starts, whoever sets it: no request may (FIELD section 3, rows 1, 14).
+# Settings may: they do not come this way.
+_REFUSED_PREFIXES = (b"LD_", b"DYLD_", b"PYTHON", b"PERL5", b"BASH_FUNC_", b"MALLOC_")
+_REFUSED = frozenset(
+    b"BASH_ENV ENV IFS SHELLOPTS BASHOPTS PS4 CDPATH PERLLIB RUBYOPT RUBYLIB NODE_OPTIONS NODE_PATH"
+    b" LUA_INIT JAVA_TOOL_OPTIONS PHPRC PHP_INI_SCAN_DIR GCONV_PATH GLIBC_TUNABLES LOCPATH NLSPATH"
+    b" HOSTALIASES RES_OPTIONS LOCALDOMAIN TMPDIR HTTP_PROXY http_proxy".split()
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """A script that may be started: what to execute, and the file that it was."""
+
+    argv: tuple[bytes, ...]
+    directory: bytes
+    path: bytes
+    """The script's own absolute path; the last of `argv`."""
+    file: tuple[int, int, int, int]
+    """Device, inode, time of change and size: another value is another file."""
+
+
+class Root:
+    """One `ScriptRoot` as the keeper uses it, with its directory kept open."""
+
+    def __init__(self, spec: ScriptRoot) -> None:
+        self.spec = spec
+        self._fd = -1
+        self._identity = (0, 0)
+        self._looked = 0.0
+        self._environment = {b"PATH": PATH, **spec.environment}
+
+    def environment(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return a script's whole environment: settings, and over them what the order brings."""
+        environment = self._environment.copy()
+        environment.update(pairs)
+        if not _REFUSED.isdisjoint(pairs) or any(map(_refused, pairs)):
+            for name in pairs:
+                if name in _REFUSED or _refused(name):
+                    del environment[name]
+                    if name in self.spec.environment:
+                        environment[name] = self.spec.environment[name]
+        return environment
+
+    def examine(self, script: bytes) -> Found:
+        """Return what to execute for `script`, a path below this root. Raises SpawnFailed."""
+        try:
+            fd = open_beneath(self._directory(), script, os.O_PATH, self.spec.symlinks)
+        except OSError as error:
+            raise lookup_failed("open", script, error) from error
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        wrong = diagnosis.file_kind(found.st_mode)
+        if wrong is not None:
+            raise SpawnFailed(0, "check", _about(script, wrong.why), wrong.status)
+        path = self.spec.root + b"/" + script
+        argv: tuple[bytes, ...] = (path,)
+        if not found.st_mode & 0o111:
+            interpreter = self.spec.interpreters.get(os.path.splitext(script)[1])
+            if interpreter is None:
+                wrong = diagnosis.not_executable(head(path) or b"?")
+                raise SpawnFailed(0, "check", _about(script, wrong.why), wrong.status)
+            argv = (interpreter, path)
+        directory = path[: path.rfind(b"/")] or b"/"
+        identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        return Found(argv, directory, path, identity)
+
+    def _directory(self) -> int:
+        """Return a descriptor of the root, opened again when its path names another directory."""
+        now = time.monotonic()
+        if self._fd < 0 or now - self._looked > _FRESH:
+            there = os.stat(self.spec.root)
+            if self._fd < 0 or (there.st_dev, there.st_ino) != self._identity:
+                fd = os.open(self.spec.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                if self._fd >= 0:
+                    os.close(self._fd)
+                self._fd = fd
+                self._identity = (there.st_dev, there.st_ino)
+            self._looked = now
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _refused(name: bytes) -> bool:
+    return name.startswith(_REFUSED_PREFIXES)
+
+
+def head(path: bytes) -> bytes:
+    """Return the first bytes of a file, or b"" if it cannot be read. Never waits for a FIFO."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, diagnosis.HEAD)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def exec_failed(error: OSError, argv: tuple[bytes, ...], path: bytes) -> SpawnFailed:
+    """Return the reason why starting `argv`, which is for the file `path`, failed."""
+    number = error.errno or 0
+    mode, noexec = 0o100755, False
+    try:
+        mode = os.stat(path).st_mode
+        noexec = bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+    except OSError:
+        pass  # it is gone: then exec failed for that, and its first bytes are not there either
+    said = diagnosis.exec_failure(
+        number, mode, head(path), noexec=noexec, interpreter=len(argv) > 1
+    )
+    return SpawnFailed(number, "exec", _about(path, said.why), said.status)
+
+
+def lookup_failed(step: str, path: bytes, error: OSError) -> SpawnFailed:
+    """Return the reason why looking for `path` failed at `step`."""
+    number = error.errno or 0
+    said = diagnosis.lookup_failure(number)
+    return SpawnFailed(number, step, _about(path, said.why), said.status)
+
+
+def _about(path: bytes, why: str) -> str:
+    return f"{path.decode('utf-8', 'backslashreplace')}: {why}"

@@ -1,0 +1,86 @@
+"""Messages over a socket, with descriptors beside them.
+
+Decides how a message and its descriptors travel: one send is one message on an AF_UNIX
+SOCK_SEQPACKET socket, descriptors by SCM_RIGHTS and CLOEXEC from the moment they arrive. Works on a
+blocking socket and on a non-blocking one alike. Must not know what a message means.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+
+from gateway.process.channel import MESSAGE_MAX, Message, decode
+
+FDS_MAX = 3
+
+_FD_SPACE = socket.CMSG_SPACE(FDS_MAX * 4)
+_RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
+_CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
+
+
+class Short(OSError):
+    """A message came without its descriptors: this process may not open more files (EMFILE).
+
+    `data` is the message, so that its sender can be answered.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(errno.EMFILE, "descriptors were lost: too many open files")
+        self.data = data
+
+
+def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send one encoded message with its descriptors, which stay the caller's to close.
+
+    Raises BlockingIOError when a non-blocking socket is full, BrokenPipeError or
+    ConnectionResetError when the other end is gone.
+    """
+    if fds:
+        rights = struct.pack(f"={len(fds)}i", *fds)
+        sock.sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+    else:
+        sock.send(data)
+
+
+class Inbox:
+    """Reads messages with their descriptors from any number of sockets, into one buffer."""
+
+    __slots__ = ("_buffer", "_buffers", "_view")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(MESSAGE_MAX)
+        self._view = memoryview(self._buffer)
+        self._buffers = (self._buffer,)
+
+    def receive(self, sock: socket.socket) -> tuple[Message, tuple[int, ...]] | None:
+        """Return the next message and its descriptors, CLOEXEC, now the caller's; None at the end.
+
+        Raises ValueError for a malformed message (its descriptors are closed), `Short` when the
+        descriptors could not be taken, BlockingIOError, ConnectionError.
+        """
+        size, ancillary, flags, _ = sock.recvmsg_into(self._buffers, _FD_SPACE, _RECEIVE_FLAGS)
+        fds: tuple[int, ...] = ()
+        for level, kind, rights in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                count = len(rights) // 4
+                fds += struct.unpack(f"={count}i", rights[: count * 4])
+        if not size:
+            _close(fds)
+            return None
+        data = bytes(self._view[:size])
+        try:
+            if flags & _CUT:
+                if flags & socket.MSG_CTRUNC and len(fds) < FDS_MAX:
+                    raise Short(data)
+                raise ValueError("a message that is too long")
+            return decode(data, len(fds)), fds
+        except (ValueError, Short):
+            _close(fds)
+            raise
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,231 @@
+"""CGI scripts of one keeper: orders, their queue, the processes, and how each is let go of.
+
+Decides when an order starts (at most `concurrency` at once, the rest in line, each front in turn,
+503 beyond `queue`), and who is stopped when: TERM to the process group on release, KILL after
+`grace`. Must not know pools, the master, or how messages travel.
+
+A script that ends by itself leaves the children it put into the background alone: they may be
+meant (nohup), and they hold the same process group, so a later release of their order still finds
+them. A group's number cannot be used again while it has a member; we forget it when it has none.
+"""
+
+import os
+import signal
+import time
+from collections import deque
+from resource import struct_rusage
+
+from gateway.process import examine
+from gateway.process.channel import Exited, Failed, Order, Started, environment_pairs
+from gateway.process.examine import Root
+from gateway.process.fronts import Front
+from gateway.process.loop import Loop, Timer
+from gateway.process.spawn import spawn
+from gateway.process.spec import KeeperSpec, SpawnFailed
+
+
+class Script:
+    """One started order, until nothing of its process group is left."""
+
+    __slots__ = ("exited", "front", "group", "id", "killer")
+
+    def __init__(self, id: int, front: Front, group: int) -> None:
+        self.id = id
+        self.front = front
+        self.group = group
+        self.exited = False
+        """Its own process has been reaped; members of its group remain."""
+        self.killer: Timer | None = None
+        """Set once it has been released."""
+
+
+class Scripts:
+    """All orders of one keeper."""
+
+    def __init__(self, spec: KeeperSpec, loop: Loop) -> None:
+        self._loop = loop
+        self._concurrency = spec.concurrency
+        self._queue = spec.queue
+        self._grace = spec.grace
+        self.roots = {route: Root(root) for route, root in spec.scripts.items()}
+        self.running = 0
+        """Scripts whose own process lives."""
+        self._queued = 0
+        self._groups: dict[int, Script] = {}
+        self._orders: dict[Front, dict[int, Script]] = {}
+        self._waiting: dict[Front, deque[tuple[Order, tuple[int, ...]]]] = {}
+        """Fronts with queued orders, the one whose turn is next first."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running or self._queued)
+
+    @property
+    def groups(self) -> set[int]:
+        return set(self._groups)
+
+    def take(self, front: Front, order: Order, fds: tuple[int, ...]) -> None:
+        """Start an order, or put it in line. Its descriptors are ours to close."""
+        if self.running < self._concurrency and not self._queued:
+            self._start(front, order, fds)
+        elif self._queued < self._queue:
+            self._queued += 1
+            self._waiting.setdefault(front, deque()).append((order, fds))
+        else:
+            _close(fds)
+            why = f"{self.running} scripts run and {self._queued} wait: the queue is full"
+            front.send(Failed(order.id, 0, "queue", 503, why))
+
+    def release(self, front: Front, id: int) -> None:
+        """Let go of one order: out of the queue, or its process group is stopped."""
+        script = self._orders.get(front, {}).get(id)
+        if script is not None:
+            self._stop(script)
+            return
+        waiting = self._waiting.get(front, ())
+        for place, (order, fds) in enumerate(waiting):
+            if order.id == id:
+                del self._waiting[front][place]
+                self._left_queue(front, fds)
+                return
+
+    def drop(self, front: Front) -> None:
+        """A front is gone: let go of everything that it ordered."""
+        for _, fds in self._waiting.pop(front, ()):
+            self._queued -= 1
+            _close(fds)
+        for script in self._orders.pop(front, {}).values():
+            self._stop(script)
+
+    def unqueue(self) -> None:
+        """Forget all orders that have not started: the keeper leaves."""
+        for waiting in self._waiting.values():
+            for _, fds in waiting:
+                _close(fds)
+        self._waiting.clear()
+        self._queued = 0
+
+    def stop_all(self) -> None:
+        for script in list(self._groups.values()):
+            self._stop(script)
+
+    def reaped(self, pid: int, status: int, usage: struct_rusage) -> bool:
+        """A child ended with `status` (of waitpid). Return whether it was a script of ours."""
+        script = self._groups.get(pid)
+        if script is None or script.exited:
+            return False
+        code = os.waitstatus_to_exitcode(status)
+        cpu = usage.ru_utime + usage.ru_stime
+        script.front.send(Exited(script.id, code, cpu, usage.ru_maxrss << 10))
+        script.exited = True
+        self.running -= 1
+        self._forget_if_empty(script)
+        if self._queued:
+            self._next()
+        return True
+
+    def sweep(self) -> None:
+        """Somebody's orphan was reaped: forget the groups that it may have been the last of."""
+        for script in [script for script in self._groups.values() if script.exited]:
+            self._forget_if_empty(script)
+
+    def kill_all(self) -> None:
+        for script in list(self._groups.values()):
+            _signal(script.group, signal.SIGKILL)
+
+    def close(self) -> None:
+        for root in self.roots.values():
+            root.close()
+
+    def _next(self) -> None:
+        """Start what waits while there is room, one order of each front in turn."""
+        while self._queued and self.running < self._concurrency:
+            front = next(iter(self._waiting))
+            waiting = self._waiting.pop(front)
+            order, fds = waiting.popleft()
+            self._queued -= 1
+            if waiting:
+                self._waiting[front] = waiting  # behind the others now
+            self._start(front, order, fds)
+
+    def _left_queue(self, front: Front, fds: tuple[int, ...]) -> None:
+        self._queued -= 1
+        _close(fds)
+        if not self._waiting[front]:
+            del self._waiting[front]
+
+    def _start(self, front: Front, order: Order, fds: tuple[int, ...]) -> None:
+        try:
+            pid = self._spawn(order, fds)
+        except SpawnFailed as failed:
+            front.send(Failed(order.id, failed.errno, failed.step, failed.status, failed.why))
+            return
+        finally:
+            _close(fds)
+        stale = self._groups.get(pid)
+        if stale is not None:
+            self._forget(stale)  # its number is in use again, so its group had no member left
+        script = Script(order.id, front, pid)
+        self._groups[pid] = script
+        orders = self._orders.get(front)
+        if orders is None:
+            orders = self._orders[front] = {}
+        twin = orders.get(order.id)
+        if twin is not None:
+            self._stop(twin)  # a front that counts wrongly must not hide a script from its release
+        orders[order.id] = script
+        self.running += 1
+        front.send(Started(order.id))
+
+    def _spawn(self, order: Order, fds: tuple[int, ...]) -> int:
+        root = self.roots.get(order.route)
+        if root is None:
+            raise SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
+        try:
+            environment = root.environment(environment_pairs(order.environment))
+        except ValueError as error:
+            raise SpawnFailed(0, "environment", str(error), 500) from error
+        found = root.examine(order.script)
+        try:
+            os.chdir(found.directory)
+        except OSError as error:
+            raise examine.lookup_failed("chdir", found.directory, error) from error
+        stdin, stdout, stderr = fds if order.stdin else (0, *fds)
+        try:
+            return spawn(found.argv[0], found.argv, environment, stdin, stdout, stderr)
+        except OSError as error:
+            raise examine.exec_failed(error, found.argv, found.path) from error
+
+    def _stop(self, script: Script) -> None:
+        if script.killer is None:
+            _signal(script.group, signal.SIGTERM)
+            due = time.monotonic() + self._grace
+            script.killer = self._loop.at(due, lambda: _signal(script.group, signal.SIGKILL))
+
+    def _forget_if_empty(self, script: Script) -> None:
+        try:
+            os.killpg(script.group, 0)
+        except ProcessLookupError:
+            self._forget(script)
+        except PermissionError:
+            pass  # a member became another user (sudo): it is there
+
+    def _forget(self, script: Script) -> None:
+        if script.killer is not None:
+            script.killer.cancel()
+        del self._groups[script.group]
+        orders = self._orders.get(script.front)
+        if orders is not None:
+            orders.pop(script.id, None)
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # nothing there any more, or what is there became somebody else (sudo)
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)

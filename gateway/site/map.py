@@ -1,0 +1,308 @@
+"""The paths of one site: which route and handler each belongs to, and what it resolved to.
+
+Decides that. Must not know hosts (`site/router.py`), nor how a handler answers.
+
+A site's routes are tried as they are written, and the first that fits is taken; then come the files
+below its root. What a route fits is told by `Route`. A path none of whose components could be a
+script is decided by its bytes alone, and that decision is remembered; a path that could is walked
+each time.
+
+The text of a program is never sent as a file (FIELD section 3, row 7): here by its name in the
+URL, in `backends/sources.py` by what the file really is.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from gateway.backends.sources import Glob, Sources
+from gateway.exchange import Handler, Limits, Place, Refused, Request
+from gateway.process.spec import SymlinkPolicy
+from gateway.site.path import (
+    UrlPath,
+    components,
+    decode,
+    encoded_slash,
+    find_script,
+    joined,
+    kind_of,
+    split,
+)
+
+REMEMBERED = 2048
+"""Paths of a site whose decision is kept; clients choose them, so it is emptied when full."""
+REMEMBERED_LENGTH = 256
+"""Bytes of a path that is remembered."""
+INDEX_TRUST = 1.0
+"""Seconds that the index file found for a directory is taken without looking for a better one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route, composed.
+
+    With only `prefix` it fits that path and all below it; with only `match` each path with a
+    component of such a name that is a regular file; with both, such files below `prefix`.
+    """
+
+    key: str
+    """"site/number"."""
+    name: str
+    """For the log."""
+    prefix: bytes | None = None
+    """Decoded; compared by whole components."""
+    match: bytes | None = None
+    """A shell pattern for one file name."""
+    kind: Literal["script", "static", "app"]
+    root: bytes = b""
+    """The directory that `prefix`, or "/" where there is none, stands for. Not for an app."""
+    handler: Handler
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One site, composed."""
+
+    name: str
+    hosts: tuple[bytes, ...] = ()
+    """Lower case; b"*.example.org" for every name below it."""
+    root: bytes = b""
+    """Absolute; DOCUMENT_ROOT."""
+    index: tuple[bytes, ...] = (b"index.html",)
+    routes: tuple[Route, ...] = ()
+    static: Handler | None = None
+    """What no route takes; None: nothing is there."""
+    limits: Limits
+    symlinks: SymlinkPolicy = "owner-match"
+
+
+def sources(routes: Sequence[Route]) -> Sources:
+    """Return what `StaticSettings.sources` must be for every static handler of a site."""
+    rules: list[tuple[bytes, Glob | None]] = []
+    for route in routes:
+        if route.kind != "script":
+            continue
+        if route.match is None:
+            rules.append((route.root, None))
+        else:
+            directory = b"" if route.prefix is None else route.root
+            rules.append((directory, Glob(route.match)))
+    return Sources(rules)
+
+
+class Target:
+    """What a path was decided to be."""
+
+    __slots__ = ("follow", "handler", "limits", "place", "route", "site")
+
+    def __init__(
+        self, site: Site, route: Route | None, handler: Handler, place: Place, follow: bool
+    ) -> None:
+        self.site = site.name
+        self.route = route.name if route else ""
+        self.limits = route.limits if route else site.limits
+        self.handler = handler
+        self.place = place
+        self.follow = follow
+        """Whether it may answer with a local redirect."""
+
+    def note(self, request: Request) -> None:
+        """Write the decision where the backend and the access record look for it."""
+        notes = request.notes
+        notes.site = self.site
+        notes.route = self.route
+        notes.limits = self.limits
+        notes.place = self.place
+
+
+class SiteMap:
+    """The paths of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.remembered: dict[bytes, Target] = {}
+        """Path as sent -> a decision that the file system has no part in."""
+        self._indexes: dict[bytes, tuple[float, Target]] = {}
+        self._root = site.root.rstrip(b"/")
+        self._rules = tuple(_Rule(route) for route in site.routes)
+
+    def find(self, raw: bytes) -> Target:
+        """Decide a path as it was sent. Raises Refused."""
+        if (known := self._known_index(raw)) is not None:
+            return known
+        path = split(decode(raw))
+        slash = encoded_slash(raw)
+        whole = len(path.names) if slash < 0 else _components_before(raw, slash)
+        walked = False
+        for rule in self._rules:
+            if not rule.covers(path):
+                continue
+            if rule.route.kind == "app":
+                if rule.depth <= whole:
+                    return _remember(self.remembered, raw, self._app(rule, path))
+            elif slash >= 0:
+                continue
+            elif rule.route.kind == "static":
+                return self._static(raw, path, rule, walked)
+            elif rule.glob is None:
+                return self._in_script_directory(rule, path)
+            elif any(map(rule.glob.fits, path.names[rule.depth :])):
+                walked = True
+                if (script := self._script(rule, path)) is not None:
+                    return script
+        if slash >= 0:
+            raise Refused(404)
+        return self._static(raw, path, None, walked)
+
+    def _known_index(self, raw: bytes) -> Target | None:
+        known = self._indexes.get(raw)
+        if known is None:
+            return None
+        until, target = known
+        if time.monotonic() < until and _is_file(target.place.file):
+            return target
+        del self._indexes[raw]
+        return None
+
+    def _app(self, rule: "_Rule", path: UrlPath) -> Target:
+        name, info = path.name(rule.depth), path.rest(rule.depth)
+        place = Place(root=self._root, file=b"", script_name=name, path_info=info)
+        return Target(self.site, rule.route, rule.route.handler, place, follow=True)
+
+    def _script(self, rule: "_Rule", path: UrlPath) -> Target | None:
+        """Return the script that a path leads to or through."""
+        names = path.names[rule.depth :]
+        wanted = rule.glob.fits if rule.glob else None
+        index = find_script(rule.route.root, names, wanted, self.site.symlinks)
+        if index < 0:
+            return None
+        info = path.rest(rule.depth + index + 1)
+        return self._run(rule, path.names[: rule.depth + index + 1], info)
+
+    def _run(self, rule: "_Rule", names: Sequence[bytes], info: bytes) -> Target:
+        place = Place(
+            root=self._root,
+            file=rule.root + joined(names[rule.depth :]),
+            script_name=joined(names),
+            path_info=info,
+        )
+        return Target(self.site, rule.route, rule.route.handler, place, follow=True)
+
+    def _in_script_directory(self, rule: "_Rule", path: UrlPath) -> Target:
+        """Decide a path below a prefix where every file is a script. Raises Refused."""
+        if (script := self._script(rule, path)) is not None:
+            return script
+        if path.directory and not path.hidden(rule.depth):
+            for index in self.site.index:
+                if self._is_script(rule, (*path.names, index)):
+                    return self._run(rule, (*path.names, index), b"")
+        raise Refused(404)
+
+    def _is_script(self, rule: "_Rule", names: Sequence[bytes]) -> bool:
+        kind = kind_of(rule.route.root, names[rule.depth :], self.site.symlinks)
+        return kind == stat.S_IFREG
+
+    def _static(self, raw: bytes, path: UrlPath, rule: "_Rule | None", walked: bool) -> Target:
+        """Decide a path that is no script's. Raises Refused."""
+        depth = rule.depth if rule else 0
+        known = path.names[:1] == (b".well-known",)  # RFC 8615
+        if path.hidden(max(depth, known)):
+            raise Refused(404)
+        if path.directory:
+            target = self._index(path, rule)
+            if target is None:
+                return self._file(path, rule, path.names, b"/")
+            if not target.follow:
+                _remember(self._indexes, raw, (time.monotonic() + INDEX_TRUST, target))
+            return target
+        if len(path.names) == depth:  # the prefix of a route without its slash
+            return self._file(path, rule, path.names, b"/.")
+        if any(script.resembles(path, path.names[-1]) for script in self._rules):
+            raise Refused(404)
+        target = self._file(path, rule, path.names, b"")
+        return target if walked else _remember(self.remembered, raw, target)
+
+    def _file(
+        self, path: UrlPath, rule: "_Rule | None", names: Sequence[bytes], end: bytes
+    ) -> Target:
+        """Hand a file to the handler of its directory. Raises Refused where there is none."""
+        handler = rule.route.handler if rule else self.site.static
+        if handler is None:
+            raise Refused(404)
+        below = joined(names[rule.depth :]) if rule else joined(names)
+        place = Place(
+            root=self._root,
+            file=(rule.root if rule else self._root) + below + end,
+            script_name=path.clean,
+            path_info=b"",
+        )
+        return Target(self.site, rule.route if rule else None, handler, place, follow=False)
+
+    def _index(self, path: UrlPath, rule: "_Rule | None") -> Target | None:
+        """Return what answers for a directory: the first index name that is there."""
+        for index in self.site.index:
+            names = (*path.names, index)
+            script = None if path.hidden(0) else self._index_script(path, names)
+            if script is not None:
+                return script
+            if any(other.resembles(path, index) for other in self._rules):
+                continue
+            depth, root = (rule.depth, rule.route.root) if rule else (0, self.site.root)
+            if root and kind_of(root, names[depth:], self.site.symlinks) == stat.S_IFREG:
+                return self._file(path, rule, names, b"")
+        return None
+
+    def _index_script(self, path: UrlPath, names: Sequence[bytes]) -> Target | None:
+        for rule in self._rules:
+            if rule.glob is None or not rule.covers(path) or not rule.glob.fits(names[-1]):
+                continue
+            if self._is_script(rule, names):
+                return self._run(rule, names, b"")
+        return None
+
+
+class _Rule:
+    """A route, ready to be compared."""
+
+    __slots__ = ("depth", "glob", "names", "root", "route")
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.names = components(route.prefix or b"")
+        self.depth = len(self.names)
+        self.glob = Glob(route.match) if route.match is not None else None
+        self.root = route.root.rstrip(b"/")
+
+    def covers(self, path: UrlPath) -> bool:
+        return path.names[: self.depth] == self.names
+
+    def resembles(self, path: UrlPath, name: bytes) -> bool:
+        """Whether a file of this name at this path may be the text of a script."""
+        return self.glob is not None and self.covers(path) and self.glob.resembles(name)
+
+
+_T = TypeVar("_T")
+
+
+def _remember(memory: dict[bytes, _T], raw: bytes, decision: _T) -> _T:
+    if len(raw) <= REMEMBERED_LENGTH:
+        if len(memory) >= REMEMBERED:
+            memory.clear()
+        memory[raw] = decision
+    return decision
+
+
+def _components_before(raw: bytes, slash: int) -> int:
+    """Return how many components end with a slash that is not encoded."""
+    return len(split(decode(raw[:slash].rpartition(b"/")[0] + b"/")).names)
+
+
+def _is_file(path: bytes) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,72 @@
+"""conf/gateway.toml is the manual of the settings: it parses, holds every key, tells no lies."""
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.pool import PoolSettings
+from gateway.config.settings import ListenSettings, LogSettings, ServerSettings, load
+from gateway.exchange import Limits
+from gateway.site.site import RouteSettings, SiteSettings
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FILE = CONF / "gateway.toml"
+LATER = {"fastcgi", "scgi"}
+
+
+def test_it_parses() -> None:
+    settings = load(str(FILE), look=False)
+    assert len(settings.site) == 1
+    assert set(settings.pool) == {"app", "php", "elsewhere"}
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.toml")), ids=lambda file: file.name)
+def test_every_settings_file_parses(file: Path) -> None:
+    assert load(str(file), look=False).site
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ServerSettings,
+        ListenSettings,
+        LogSettings,
+        Limits,
+        SiteSettings,
+        RouteSettings,
+        PoolSettings,
+    ],
+)
+def test_it_holds_every_key(kind: type) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    named = set(re.findall(r"^\s*(?:# )?\[*([a-z_]+)(?:\.route)?\]*(?: =|$)", text, re.MULTILINE))
+    later = LATER if kind is ListenSettings else set()
+    assert {item.name for item in fields(kind)} - later - named - {"limits", "route"} == set()
+
+
+def test_sections_have_their_defaults() -> None:
+    settings = load(str(FILE), look=False)
+    assert settings.server == ServerSettings()
+    assert settings.listen == ListenSettings()
+    assert settings.log == LogSettings()
+    assert settings.limits == Limits()
+
+
+def test_first_of_each_table_has_its_defaults_but_for_what_it_must_say() -> None:
+    settings = load(str(FILE), look=False)
+    site, pool = settings.site[0], settings.pool["app"]
+    assert differing(site) == {"hosts", "root", "route"}
+    assert differing(site.route[0]) == {"path", "cgi", "limits"}
+    assert differing(pool) == {"wsgi", "directory"}
+
+
+def differing(value: SiteSettings | RouteSettings | PoolSettings) -> set[str]:
+    """Return the names of the fields that do not have their default."""
+    found = set()
+    for item in fields(value):
+        made = item.default if item.default_factory is MISSING else item.default_factory()
+        if getattr(value, item.name) != made:
+            found.add(item.name)
+    return found

@@ -1,0 +1,104 @@
+"""`make test`: all tests on the Python of .venv, the unit tests on every other that is found.
+
+Run by .venv/bin/python. The last line says how many tests were skipped.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+VERSIONS = ("3.11", "3.12", "3.13")
+APART = ("tests/peers", "tests/bench", "tests/test_example_site.py")
+"""What drives real servers and programs: once is enough."""
+ASK = "import ensurepip, platform, sys; print(platform.python_implementation(), *sys.version_info)"
+
+
+def candidates(version: str) -> list[str]:
+    """Return where a Python of that version may be."""
+    places = [shutil.which(f"python{version}")]
+    for root in (os.environ.get("PYENV_ROOT"), Path.home() / ".pyenv"):
+        if root is not None:
+            found = Path(root, "versions").glob(f"{version}.*/bin/python{version}")
+            places += map(str, sorted(found))
+    return [place for place in places if place is not None]
+
+
+def find(version: str) -> str | None:
+    """Return a CPython of that version that can make a virtual environment, or None."""
+    for place in candidates(version):
+        # A name on PATH may be a shim for a version that is not chosen: ask it.
+        asked = subprocess.run([place, "-c", ASK], capture_output=True, text=True, check=False)
+        if asked.stdout.startswith(f"CPython {version.replace('.', ' ')} "):
+            return place
+    return None
+
+
+def prepare(version: str, python: str) -> str | None:
+    """Return the Python of a virtual environment with what the tests need, or None."""
+    home = HERE / ".venv" / version
+    inside = str(home / "bin" / "python")
+    stamp = home / "with-test"
+    if stamp.exists() and stamp.stat().st_mtime > (HERE / "setup.cfg").stat().st_mtime:
+        return inside
+    pip = [inside, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    for command in (
+        [python, "-m", "venv", str(home)],
+        [*pip, "--use-pep517", "--editable", ".[test]"],
+    ):
+        if subprocess.run(command, cwd=HERE, check=False).returncode:
+            return None
+    stamp.touch()
+    return inside
+
+
+def run(python: str, report: Path, *arguments: str) -> tuple[bool, Counter[str]]:
+    """Run pytest; return whether all passed, and how many tests ended how."""
+    command = [python, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
+    code = subprocess.run(command, cwd=HERE, stdin=subprocess.DEVNULL, check=False).returncode
+    counts: Counter[str] = Counter()
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            for key in ("tests", "skipped", "failures", "errors"):
+                counts[key] += int(suite.get(key, "0"))
+    return code == 0, counts
+
+
+def main() -> int:
+    started = time.monotonic()
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    total: Counter[str] = Counter()
+    failed, missing = [], []
+    with tempfile.TemporaryDirectory() as directory:
+        for version in (ours, *(v for v in VERSIONS if v != ours)):
+            all_of_it = version == ours
+            python = sys.executable if all_of_it else find(version)
+            if python is None:
+                missing.append(version)
+                continue
+            print(f"== Python {version}: {'all' if all_of_it else 'unit'} tests", flush=True)
+            inside = python if all_of_it else prepare(version, python)
+            apart = () if all_of_it else tuple(f"--ignore={path}" for path in APART)
+            good, counts = False, Counter[str]()
+            if inside is not None:
+                good, counts = run(inside, Path(directory, f"{version}.xml"), *apart)
+            total += counts
+            if not good:
+                failed.append(version)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(f"== {minutes} min {seconds} s; not found: Python {', '.join(missing) or '-'}")
+    print(
+        f"== {'FAILED on Python ' + ', '.join(failed) if failed else 'passed'}: "
+        f"{total['tests']} tests, {total['skipped']} skipped"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
