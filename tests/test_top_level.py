@@ -14,7 +14,8 @@ from gateway.daemon import cli
 HERE = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "setup.py", "setup.cfg", "README.md", "gateway", "cgi-bin", "tests", "conf", "Makefile",
-    "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ruff.toml", ".gitignore", ".ci",
+    "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ruff.toml", ".gitignore", ".gitattributes",
+    ".ci",
 }  # fmt: skip
 
 

@@ -112,8 +112,22 @@ class Copy:
         self.others = tuple(others)
         if others:
             self.watched = _NEGOTIATED
+        if self.data is not None:
+            self.keep(self.data)
         encoded = encode_fields(unchanged)
         self.unchanged = Ready(Response(status=304, headers=unchanged, encoded=encoded))
+
+    def keep(self, data: bytes) -> None:
+        """Make the whole answer of the file's bytes."""
+        self.data = data
+        self.ready = Ready(
+            Response(status=200, headers=self.headers, body=data, encoded=self.encoded)
+        )
+
+    @property
+    def keepable(self) -> bool:
+        """Whether its bytes may be kept."""
+        return self.settled and self.size <= KEEP
 
     def same(self, info: os.stat_result) -> bool:
         """Whether `info` is of the very same content."""
@@ -157,14 +171,11 @@ class Shelf:
 
     def hold(self, main: Copy, copy: Copy, data: bytes) -> None:
         """Keep the bytes of `copy`, which is `main` or one of its neighbours, if they may be."""
-        if len(data) > KEEP or not copy.settled or copy.data is not None:
+        if not copy.keepable or copy.data is not None:
             return
         if self._copies.get(main.file) is not main:
             return  # it was thrown out meanwhile; nobody would count the bytes
-        copy.data = data
-        copy.ready = Ready(
-            Response(status=200, headers=copy.headers, body=data, encoded=copy.encoded)
-        )
+        copy.keep(data)
         self.held += len(data)
         self._make_room()
 

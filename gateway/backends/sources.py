@@ -18,9 +18,11 @@ NAME_MAX = 255
 """Longest name of a file on Linux; a longer one cannot exist, so it needs no careful look."""
 
 _LEFTOVERS = (
-    rb"(?:\.(?:bak|bk|backup|br|bz2|copy|dist|dpkg-[a-z]+|gz|old|orig|rej|rpm[a-z]+|sav|save|"
-    rb"sw[a-p]|te?mp|xz|zst|[0-9]+)|,v|[~. #])*"
+    rb"(?:\.?~[0-9]+~|\.(?:bak|bk|backup|br|bz2|copy|dist|dpkg-[a-z]+|gz|old|orig|rej|rpm[a-z]+|"
+    rb"save|sav|sw[a-p]|te?mp|xz|zst|[0-9]+)|,v|[~. #])*+"
 )
+"""Repeated without going back ("*+"), else a name could be made that takes years to judge; so of two
+words that begin alike the longer stands first."""
 
 
 class Glob:
@@ -36,7 +38,7 @@ class Glob:
         exact = fnmatch.translate(pattern.decode("latin-1"))[:-2]
         loose = fnmatch.translate(pattern.lower().decode("latin-1"))[:-2]
         self._exact = re.compile(exact.encode("latin-1")).fullmatch
-        self._loose = re.compile(rb"[.#]*" + loose.encode("latin-1") + _LEFTOVERS).fullmatch
+        self._loose = re.compile(rb"[.#]{0,2}" + loose.encode("latin-1") + _LEFTOVERS).fullmatch
 
     def fits(self, name: bytes) -> bool:
         """Whether a file of this name is meant: byte for byte."""

@@ -201,7 +201,10 @@ class Static:
                 return None
             if not stat.S_ISREG(info.st_mode) or self.settings.sources.hide(fd):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            return Copy(self._base + path, path, info, coding)
+            copy = Copy(self._base + path, path, info, coding)
+            if copy.keepable and not coding:
+                copy.data = _read(fd, 0, copy.size)  # saves opening it again at once
+            return copy
         finally:
             os.close(fd)
 
@@ -223,7 +226,7 @@ class Static:
         chosen = copy
         for other in copy.others:
             if accepts_coding(headers, other.coding):
-                if not other.same(stat_file(other.file)):
+                if not _is_same(other):
                     raise Changed
                 chosen = other
                 break
@@ -275,6 +278,10 @@ class Static:
         root_fd = self._open_root()
         try:
             fd = open_beneath(root_fd, copy.path, _READ, self.settings.symlinks)
+        except OSError:
+            if copy.coding:
+                raise Changed from None  # the file itself may still be there
+            raise
         finally:
             os.close(root_fd)
         if not copy.same(os.fstat(fd)):
@@ -320,6 +327,13 @@ class Sending:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def _is_same(copy: Copy) -> bool:
+    try:
+        return copy.same(stat_file(copy.file))
+    except OSError:
+        return False
 
 
 def _read(fd: int, start: int, stop: int) -> bytes:

@@ -5,14 +5,22 @@ connection from one exchange to the next, closing. Must not know what is sent ov
 """
 
 import asyncio
-from typing import TypeAlias
 
 from gateway.backends.connection import Connection, connect
 from gateway.backends.pool import Decision, Grant, Open, Pool, Refuse, Use, Wait
 from gateway.exchange import Refused, Request
 from gateway.journal import Journal
 
-Waiter: TypeAlias = "asyncio.Future[Decision[Connection]]"
+
+class Waiter:
+    """An exchange in the queue."""
+
+    __slots__ = ("deadline", "future")
+
+    def __init__(self, future: "asyncio.Future[Decision[Connection]]", deadline: float) -> None:
+        self.future = future
+        self.deadline = deadline
+        """On the loop's clock."""
 
 
 class Supply:
@@ -22,6 +30,7 @@ class Supply:
         self.name = name
         self.pool = pool
         self.journal = journal
+        self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -29,6 +38,8 @@ class Supply:
             connection = self.pool.idle[-1]
             self.pool.lost(connection)
             connection.close()
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def take(self, request: Request) -> Connection:
         """Return a connection that is this exchange's own. Raises Refused(503)."""
@@ -50,23 +61,33 @@ class Supply:
 
     async def _queued(self, patience: float) -> Decision[Connection]:
         loop = asyncio.get_running_loop()
-        waiter: Waiter = loop.create_future()
-
-        def expire() -> None:
-            if self.pool.abandon(waiter) and not waiter.done():
-                waiter.set_result(Refuse(f"no worker was free for {patience:g} s", 1))
-
+        waiter = Waiter(loop.create_future(), loop.time() + patience)
         self.pool.wait(waiter)
-        timer = loop.call_later(patience, expire)
-        taken = False
+        if self._timer is None or self._timer.when() > waiter.deadline:
+            self._arm(waiter.deadline)
         try:
-            decision = await waiter
-            taken = True
-            return decision
-        finally:
-            timer.cancel()
-            if not taken and not self.pool.abandon(waiter) and not waiter.cancelled():
-                self._turn_down(waiter.result())
+            return await waiter.future
+        except asyncio.CancelledError:
+            if not self.pool.abandon(waiter) and not waiter.future.cancelled():
+                self._turn_down(waiter.future.result())
+            raise
+
+    def _arm(self, deadline: float) -> None:
+        """One timer for the whole queue: a queue that moves costs no timers."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._sweep)
+
+    def _sweep(self) -> None:
+        """Refuse those who have waited too long."""
+        self._timer = None
+        now = asyncio.get_running_loop().time() + 0.001  # the loops' clocks are that coarse
+        for waiter in [waiter for waiter in self.pool.queue if waiter.deadline <= now]:
+            self.pool.abandon(waiter)
+            if not waiter.future.done():
+                waiter.future.set_result(Refuse("no worker was free in time", 1))
+        if self.pool.queue:
+            self._arm(min(waiter.deadline for waiter in self.pool.queue))
 
     async def opened(self, decision: Decision[Connection], patience: float) -> Connection:
         """Open a connection as decided, trying the pool's other addresses if one fails."""
@@ -115,12 +136,12 @@ class Supply:
 
     def _deliver(self, grants: list[Grant[Waiter, Connection]]) -> None:
         for waiter, decision in grants:
-            if waiter.done():  # cancelled, and has not left the queue yet
+            if waiter.future.done():  # cancelled, and has not left the queue yet
                 self._turn_down(decision)
                 continue
             if isinstance(decision, Use):
                 decision.connection.receiver = None
-            waiter.set_result(decision)
+            waiter.future.set_result(decision)
 
     def _turn_down(self, decision: Decision[Connection]) -> None:
         if isinstance(decision, Use):

@@ -121,15 +121,16 @@ class Master:
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _signals(self) -> None:
-        received = set(os.read(self.wake_read, 4096))
+        received = os.read(self.wake_read, 4096)
         if signal.SIGCHLD in received:
             self._reap()
         if signal.SIGUSR1 in received:
             self._reopen_logs()
         if signal.SIGHUP in received:
             self.journal.write("warn", "this version does not reload; restart it to read settings")
-        if signal.SIGTERM in received or signal.SIGINT in received:
-            self._stop()
+        for number in received:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop()
 
     # -- children ------------------------------------------------------------------------------
 
@@ -358,7 +359,7 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
         listeners = [open_listener(address) for address in settings.listen.http]
         runtime = Runtime.prepare(settings)
     except OSError as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        print(f"gateway: {error.strerror or error}", file=sys.stderr)
         return 1
     try:
         if announce:

@@ -39,6 +39,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from select import EPOLLEXCLUSIVE, EPOLLIN, EPOLLONESHOT, POLLHUP, POLLIN, epoll, poll
+from socket import MSG_DONTWAIT
 from socket import socket as Socket
 from time import monotonic, sleep
 from typing import Any
@@ -62,7 +63,6 @@ PATIENCE = 0.01
 HEADER = struct.Struct(">BBHHBx")
 pack_header, unpack_header = HEADER.pack, HEADER.unpack_from
 HANDED_RECORD = pack_header(1, HANDED, 0, 0, 0)
-HANDED_SPACE = socket.CMSG_SPACE(4)
 
 
 class Malformed(Exception):
@@ -139,10 +139,12 @@ def decode_params(data: bytes) -> dict[str, Any]:
 class Connection:
     """One connection from a front, and what was received on it and not used yet."""
 
-    __slots__ = ("flags", "params", "params_size", "pending", "request", "skipped", "sock")
+    __slots__ = ("flags", "fresh", "params", "params_size", "pending", "request", "skipped", "sock")
 
     def __init__(self, sock: Socket) -> None:
         self.sock = sock
+        self.fresh = False
+        """Whether nothing was received yet, so that a connection may come by it."""
         self.pending = b""
         self.request = 0
         """The request id whose parameters are being received, or that is being served; 0 = none."""
@@ -319,6 +321,13 @@ class RawInput(io.RawIOBase):
         self.piece = self.piece[size:]
         return size
 
+    def readall(self) -> bytes:
+        block = bytearray(65536)
+        parts: list[bytes] = []
+        while size := self.readinto(block):
+            parts.append(bytes(block[:size]))
+        return b"".join(parts)
+
 
 class Input(io.BufferedReader):
     """`wsgi.input` for a body that is still coming."""
@@ -361,10 +370,6 @@ class Errors:
                 self.connection = None
         sys.stderr.write(text)
         sys.stderr.flush()
-
-    def end(self) -> None:
-        self.flush()
-        self.connection = None
 
 
 class FileWrapper:
@@ -587,7 +592,13 @@ class Worker:
     def step(self, connection: Connection) -> bool:
         """Receive on a readable connection and serve. Return whether it stays open."""
         try:
-            data = connection.sock.recv(65536)
+            # An event may be left from an older connection that had this number.
+            if connection.fresh:
+                data = self.first(connection)
+            else:
+                data = connection.sock.recv(65536, MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
         except OSError:
             return False
         if not data:
@@ -643,49 +654,38 @@ class Worker:
         except OSError:
             return  # taken already, or given up by the peer
         sock = Socket(self.listener.family, self.listener.type, 0, number)
+        connection = Connection(sock)
         if self.address:
-            self.adopt(sock)
+            connection.fresh = True
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.watch(Connection(sock))
+        self.watch(connection)
+        # Most peers write as soon as they are connected; with threads, one of them looks.
+        if not self.oneshot and not self.step(connection):
+            self.drop(connection)
 
-    def adopt(self, sock: Socket) -> None:
-        """Look at the first bytes: they may carry a connection that another worker handed off."""
-        connection = Connection(sock)
+    def first(self, connection: Connection) -> bytes:
+        """Receive the first bytes: they may carry a connection that another worker handed off.
+
+        Returns b"", as for a peer that left, once that is taken over.
+        """
+        space = socket.CMSG_SPACE(4)
+        data, control, _, _ = connection.sock.recvmsg(65536, space, MSG_DONTWAIT)
+        connection.fresh = False
         numbers = array.array("i")
-        try:
-            data, control, _, _ = sock.recvmsg(65536, HANDED_SPACE, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            self.watch(connection)
-            return
-        except OSError:
-            data, control = b"", []
         for level, kind, content in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-        if not numbers:
-            connection.pending = data
-            if not data:
-                sock.close()
-            elif self.oneshot:
-                self.connections[sock.fileno()] = connection
-                self.epoll.register(sock, 0)
-                self.enqueue(connection)
-            elif self.proceed(connection):
-                self.watch(connection)
-            else:
-                sock.close()
-            return
-        sock.close()
         for number in numbers:
             if data[:8] == HANDED_RECORD and stat.S_ISSOCK(os.fstat(number).st_mode):
                 self.watch(Connection(Socket(fileno=number)))
             else:
                 os.close(number)
+        return b"" if numbers else data
 
     def hand_off(self, connection: Connection) -> bool:
         """Pass an idle connection to whichever worker accepts next. Return whether that worked."""
-        if not self.address or connection.pending or connection.request:
+        if not self.address or connection.fresh or connection.pending or connection.request:
             return False
         number = connection.sock.fileno()
         self.epoll.unregister(number)  # before another worker can have it
@@ -790,7 +790,9 @@ class Worker:
     def done(self) -> None:
         with self.lock:
             self.busy -= 1
-            if self.busy < self.threads and not self.listening and not self.leaving:
+            if self.leaving:
+                os.write(self.waker, b"x")  # the main thread waits for the last one
+            elif self.busy < self.threads and not self.listening:
                 self.listen()
 
     def run_thread(self) -> None:
@@ -800,11 +802,10 @@ class Worker:
                 _, connection = self.waiting.popleft()
             except IndexError:
                 continue  # handed off meanwhile
-            keep = self.proceed(connection) if connection.pending else self.step(connection)
-            if keep:
-                self.epoll.modify(connection.sock, EPOLLIN | EPOLLONESHOT)
-            else:
+            if not self.step(connection):
                 self.drop(connection)
+            else:
+                self.epoll.modify(connection.sock, EPOLLIN | EPOLLONESHOT)
             self.done()
 
     # Leaving

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.exchange import Limits
 from gateway.listeners.drive import Service
 from gateway.wire.fields import http_date
-from gateway.wire.http_request import HeadLimits
+from gateway.wire.http_request import HeadLimits, KnownHeads
 
 SERVER = b"gateway"
 
@@ -45,6 +45,7 @@ class Door:
         self.service = service
         self.limits = limits
         self.head_limits = head_limits
+        self.known_heads: KnownHeads = {}
         self.connections_max = connections_max
         self.connections: set[Connection] = set()
         self.draining = False

@@ -65,7 +65,7 @@ class HttpConnection(asyncio.Protocol):
         self.door = door
         self.loop = door.loop
         self.deadline = Deadline(door.loop, self._expired)
-        self._parser = RequestParser(door.head_limits)
+        self._parser = RequestParser(door.head_limits, door.known_heads)
         self._waiting: deque[tuple[Head, HttpBody | None, Notes]] = deque()
         self._answer: HttpAnswer | None = None
         self._incoming: HttpBody | None = None
@@ -94,8 +94,9 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._leaving:
             return
+        events = self._parser.feed(data)
         self._running = True
-        for event in self._parser.feed(data):
+        for event in events:
             if type(event) is bytes:
                 if self._incoming is not None:
                     self._incoming.feed(event)
@@ -110,6 +111,7 @@ class HttpConnection(asyncio.Protocol):
             elif self._incoming is not None:
                 self._incoming.end()
                 self._incoming = None
+                self.deadline.disarm(Cause.BODY)
         self._running = False
         if self._answer is None:
             self._run_waiting()
@@ -178,8 +180,8 @@ class HttpConnection(asyncio.Protocol):
         if self._fault is not None:
             self._reject(self._fault)
         elif self._incoming is None:
-            self._read_again()
-            self.deadline.disarm(Cause.BODY)
+            if not self._reading:
+                self._read_again()
             if self._parser.in_head:
                 self.deadline.disarm(Cause.KEEPALIVE)
                 self.deadline.arm_once(Cause.HEAD, self.door.limits.head)

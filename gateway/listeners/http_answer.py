@@ -118,7 +118,15 @@ class HttpAnswer:
     async def file(self, span: FileSpan) -> None:
         """Send head and span by sendfile, beside the transport, which is empty meanwhile."""
         client = await self._line.emptied()
-        await self._send_pending(client)
+        try:
+            await self._send_pending(client)
+            await self._send_file(client, span)
+        except ConnectionError:
+            self.cause = Cause.GONE
+            raise
+        self._left = 0
+
+    async def _send_file(self, client: socket.socket, span: FileSpan) -> None:
         offset, stop = span.offset, span.offset + span.length
         while offset < stop:
             try:
@@ -132,7 +140,6 @@ class HttpAnswer:
                 raise Truncated("the file became shorter while it was sent")
             offset += count
             self.sent += count
-        self._left = 0
 
     async def _send_pending(self, client: socket.socket) -> None:
         pending, self._pending = self._pending, b""

@@ -30,6 +30,8 @@ _REFUSED = frozenset(
     b" HOSTALIASES RES_OPTIONS LOCALDOMAIN TMPDIR HTTP_PROXY http_proxy".split()
 )
 
+_HARMLESS_MAX = 256
+
 
 @dataclass(slots=True)
 class Found:
@@ -52,18 +54,20 @@ class Root:
         self._identity = (0, 0)
         self._looked = 0.0
         self._environment = {b"PATH": PATH, **spec.environment}
+        self._harmless: set[tuple[bytes, ...]] = set()
+        """Names that were looked at before: the same browsers send the same headers."""
 
     def environment(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Return a script's whole environment: settings, and over them what the order brings."""
-        environment = self._environment.copy()
-        environment.update(pairs)
-        if not _REFUSED.isdisjoint(pairs) or any(map(_refused, pairs)):
-            for name in pairs:
-                if name in _REFUSED or _refused(name):
-                    del environment[name]
-                    if name in self.spec.environment:
-                        environment[name] = self.spec.environment[name]
-        return environment
+        names = tuple(pairs)
+        if names not in self._harmless:
+            if any(map(_refused, names)):
+                pairs = {name: value for name, value in pairs.items() if not _refused(name)}
+            else:
+                if len(self._harmless) >= _HARMLESS_MAX:
+                    self._harmless.clear()
+                self._harmless.add(names)
+        return self._environment | pairs
 
     def examine(self, script: bytes) -> Found:
         """Return what to execute for `script`, a path below this root. Raises SpawnFailed."""
@@ -111,7 +115,7 @@ class Root:
 
 
 def _refused(name: bytes) -> bool:
-    return name.startswith(_REFUSED_PREFIXES)
+    return name in _REFUSED or name.startswith(_REFUSED_PREFIXES)
 
 
 def head(path: bytes) -> bytes:

@@ -24,6 +24,8 @@ _TURN = 8
 
 _NO_FDS = "the keeper has too many open files (RLIMIT_NOFILE)"
 
+_FROM_FRONT = (Order, Release, WantPool)
+
 Take = Callable[["Front", FromFront, tuple[int, ...]], None]
 Lost = Callable[["Front", str], None]
 
@@ -107,7 +109,7 @@ class Front:
             if received is None:
                 return self._end("")
             message, fds = received
-            if not isinstance(message, Order | Release | WantPool):
+            if not isinstance(message, _FROM_FRONT):
                 for fd in fds:
                     os.close(fd)
                 return self._end("a message that is not a front's")

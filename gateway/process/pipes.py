@@ -1,33 +1,86 @@
 """A script's pipes, as an asyncio program reads and writes them.
 
-Decides when the event loop is asked at all: a read or write is tried first, and only one that would
-wait is watched. Bodies are pulled (STYLE section 0.2): nothing is read that nobody waits for, so a
-slow reader stops the script. Must not know what flows through. Works on asyncio's loop and on
-uvloop's; each object owns its descriptor, which must be non-blocking.
+Decides when the event loop is asked at all: what is there is taken at once, and only a read or
+write that would wait waits for an event. Bodies are pulled (STYLE section 0.2): nothing is read
+that nobody waits for, so a slow reader stops the script. Must not know what flows through. Works on
+asyncio's loop and on uvloop's; each object owns its descriptor, which must be non-blocking.
+
+All pipes of a loop share one epoll descriptor of ours, which the loop watches, and are in it
+edge-triggered: one system call for the life of a pipe, where `add_reader` and `remove_reader` for
+each wait cost nine, and 20 us of a script's 150 in the front. An edge is lost if nobody remembers
+it, so each reader keeps in `_ready` whether there may be something to read.
 """
 
 import asyncio
 import os
+import select
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 PIECE = 65536
 """Bytes read at once: what a pipe holds on Linux."""
+
+_READ = select.EPOLLIN | select.EPOLLET
+_WRITE = select.EPOLLOUT | select.EPOLLET
+_ENDED = select.EPOLLHUP | select.EPOLLERR
+
+
+class Watch:
+    """The pipes that one event loop waits for. `Watch.of(loop)` is the loop's only one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        loop.add_reader(self._epoll.fileno(), self.turn)
+
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> "Watch":
+        watch = _watches.get(loop)
+        if watch is None:
+            watch = _watches[loop] = Watch(loop)
+        return watch
+
+    def add(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Call this before `fd` is closed; closing it takes it out of the epoll set."""
+        self._handlers.pop(fd, None)
+
+    def turn(self) -> None:
+        """Tell what has happened to those whom it concerns."""
+        handlers = self._handlers
+        for fd, mask in self._epoll.poll(0, 64):
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+
+
+_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, Watch] = WeakKeyDictionary()
 
 
 class PipeReader:
     """The reading end of a pipe: an `exchange.Stream`. One reader at a time."""
 
-    __slots__ = ("_error", "_fd", "_feed", "_loop", "_waiter", "_watching", "ended")
+    __slots__ = (
+        "_error", "_fd", "_feed", "_loop", "_ready", "_waiter", "_watch", "ended", "hung_up",
+    )  # fmt: skip
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._fd = fd
         self._loop = loop or asyncio.get_running_loop()
+        self._watch = Watch.of(self._loop)
         self._waiter: asyncio.Future[bytes] | None = None
-        self._watching = False
         self._error: Exception | None = None
         self._feed: Callable[[bytes], None] | None = None
+        self._ready = False
         self.ended = False
         """The end was read: nobody holds the other end any more."""
+        self.hung_up = False
+        """Nobody holds the other end any more, though something may be left to read."""
+        # A pipe that is readable already tells so at once.
+        self._watch.add(fd, _READ, self._event)
 
     async def read(self) -> bytes:
         """Return the next piece, or b"" at the end, after `close`, and ever after.
@@ -38,20 +91,12 @@ class PipeReader:
             raise self._error
         if self._fd < 0:
             return b""
-        try:
-            data = os.read(self._fd, PIECE)
-        except BlockingIOError:
-            pass
-        else:
-            if not data:
-                self.ended = True
-                self.close()
-            return data
+        if self._ready:
+            data = self._take()
+            if data is not None:
+                return data
         waiter: asyncio.Future[bytes] = self._loop.create_future()
         self._waiter = waiter
-        if not self._watching:
-            self._watching = True
-            self._loop.add_reader(self._fd, self._readable)
         return await waiter
 
     @property
@@ -69,78 +114,93 @@ class PipeReader:
     def tap(self, feed: Callable[[bytes], None]) -> None:
         """From now on give what comes to `feed`, at once, instead of to `read`."""
         self._feed = feed
-        self._watching = True
-        self._loop.add_reader(self._fd, self._tapped)
-
-    def _tapped(self) -> None:
-        assert self._feed is not None
-        try:
-            data = os.read(self._fd, PIECE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self._feed(data)
-        else:
-            self.ended = True
-            self.close()
+        if self._ready:
+            self._pour()
 
     def close(self) -> None:
         """Close the pipe; a read that waits ends with b"". Closing twice is nothing.
 
         What a tapped pipe still holds is given to its `feed` first: last words are not lost.
         """
-        if self._fd >= 0 and self._feed is not None and not self.ended:
-            self._drain(self._feed)
-        fd, self._fd = self._fd, -1
-        if fd < 0:
+        if self._fd < 0:
             return
-        if self._watching:
-            self._watching = False
-            self._loop.remove_reader(fd)
-        os.close(fd)
+        feed, self._feed = self._feed, None
+        if feed is not None and not self.ended:
+            try:
+                data = self._take()
+            except OSError:
+                data = None
+            if data:
+                feed(data)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._watch.forget(fd)
+            os.close(fd)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(b"")
 
-    def _drain(self, feed: Callable[[bytes], None]) -> None:
-        try:
-            if data := os.read(self._fd, PIECE):
-                feed(data)
-        except OSError:
-            pass  # nothing there
-
-    def _readable(self) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            # Nobody asks now, and the descriptor stays ready: look again when somebody does.
-            self._watching = False
-            self._loop.remove_reader(self._fd)
-            return
+    def _take(self) -> bytes | None:
+        """Read what is there; None if nothing is. Closes the pipe at its end."""
         try:
             data = os.read(self._fd, PIECE)
         except BlockingIOError:
+            self._ready = False
+            return None
+        if not data:
+            self.ended = self.hung_up = True
+            self._feed = None
+            self.close()
+        elif len(data) < PIECE and not self.hung_up:
+            self._ready = False  # it is empty now; what comes next is a new edge
+        return data
+
+    def _event(self, mask: int) -> None:
+        self._ready = True
+        if mask & _ENDED:
+            self.hung_up = True
+        if self._feed is not None:
+            self._pour()
             return
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        try:
+            data = self._take()
         except OSError as error:
             self._waiter = None
             waiter.set_exception(error)
             return
-        self._waiter = None
-        waiter.set_result(data)
-        if not data:
-            self.ended = True
+        if data is not None and not waiter.done():
+            self._waiter = None
+            waiter.set_result(data)
+
+    def _pour(self) -> None:
+        """Give one piece to `feed`, and come again if there may be more."""
+        feed = self._feed
+        if feed is None or self._fd < 0:
+            return
+        try:
+            data = self._take()
+        except OSError:
             self.close()
+            return
+        if data:
+            feed(data)
+            if self._ready:
+                self._loop.call_soon(self._pour)  # others have their turn in between
 
 
 class PipeWriter:
     """The writing end of a pipe. One writer at a time."""
 
-    __slots__ = ("_fd", "_loop", "_waiter")
+    __slots__ = ("_fd", "_loop", "_waiter", "_watch", "_watched")
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._fd = fd
         self._loop = loop or asyncio.get_running_loop()
+        self._watch = Watch.of(self._loop)
+        self._watched = False
         self._waiter: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
@@ -161,23 +221,18 @@ class PipeWriter:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self._loop.remove_writer(fd)
-            if not waiter.done():
-                waiter.set_result(None)
+        self._watch.forget(fd)
         os.close(fd)
+        self._event(0)
 
     async def _writable(self) -> None:
         waiter = self._waiter = self._loop.create_future()
-        self._loop.add_writer(self._fd, self._ready)
-        try:
-            await waiter
-        finally:
-            if self._waiter is waiter:
-                self._waiter = None
-                self._loop.remove_writer(self._fd)
+        if not self._watched:
+            self._watched = True
+            self._watch.add(self._fd, _WRITE, self._event)
+        await waiter
 
-    def _ready(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _event(self, mask: int) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

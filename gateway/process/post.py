@@ -15,9 +15,14 @@ from gateway.process.channel import MESSAGE_MAX, Message, decode
 
 FDS_MAX = 3
 
+_INTS = tuple(struct.Struct(f"={count}i") for count in range(FDS_MAX + 2))  # + what pads them
+_SOL_SOCKET = int(socket.SOL_SOCKET)
+_SCM_RIGHTS = int(socket.SCM_RIGHTS)
 _FD_SPACE = socket.CMSG_SPACE(FDS_MAX * 4)
-_RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
-_CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
+_RECEIVE_FLAGS = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000))
+# Plain numbers: the members of an enum cost microseconds where thousands arrive a second.
+_CTRUNC = int(socket.MSG_CTRUNC)
+_CUT = int(socket.MSG_TRUNC) | _CTRUNC
 
 
 class Short(OSError):
@@ -38,8 +43,8 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
     ConnectionResetError when the other end is gone.
     """
     if fds:
-        rights = struct.pack(f"={len(fds)}i", *fds)
-        sock.sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+        rights = _INTS[len(fds)].pack(*fds)
+        sock.sendmsg((data,), ((_SOL_SOCKET, _SCM_RIGHTS, rights),))
     else:
         sock.send(data)
 
@@ -63,16 +68,15 @@ class Inbox:
         size, ancillary, flags, _ = sock.recvmsg_into(self._buffers, _FD_SPACE, _RECEIVE_FLAGS)
         fds: tuple[int, ...] = ()
         for level, kind, rights in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                count = len(rights) // 4
-                fds += struct.unpack(f"={count}i", rights[: count * 4])
+            if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
+                fds += _INTS[len(rights) // 4].unpack_from(rights)
         if not size:
             _close(fds)
             return None
         data = bytes(self._view[:size])
         try:
             if flags & _CUT:
-                if flags & socket.MSG_CTRUNC and len(fds) < FDS_MAX:
+                if flags & _CTRUNC and len(fds) < FDS_MAX:
                     raise Short(data)
                 raise ValueError("a message that is too long")
             return decode(data, len(fds)), fds

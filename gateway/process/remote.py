@@ -34,7 +34,7 @@ from gateway.process.channel import (
     decode,
     environment_block,
 )
-from gateway.process.pipes import PipeReader, PipeWriter
+from gateway.process.pipes import PipeReader, PipeWriter, Watch
 from gateway.process.post import send
 from gateway.process.spec import Exit, SpawnFailed
 
@@ -111,7 +111,7 @@ class Run:
         if self._released:
             return
         self._released = True
-        if self.exit is None or not (self.stdout.ended and self.stderr.ended):
+        if self.exit is None or not (self.stdout.hung_up and self.stderr.hung_up):
             self._channel.release(self._id)
         self.abandon()
 
@@ -128,8 +128,10 @@ class Run:
         self.exit = how
         if self._settling is not None:
             _settle(self._settling)
-        if not (self.stdout.ended or self._released):
-            self._channel.loop.call_later(self.patience, self._hear_out)
+        if not (self.stdout.hung_up or self._released):
+            self._channel.watch.turn()  # the pipe's end may be there already, only not yet told
+            if not self.stdout.hung_up:
+                self._channel.loop.call_later(self.patience, self._hear_out)
         if self._exited is not None and not self._exited.done():
             self._exited.set_result(how)
 
@@ -137,7 +139,7 @@ class Run:
         """The script is gone, its output is held open by a child: what is there is all there is."""
         if self.stdout.dry:
             self.stdout.close()
-        elif not (self.stdout.ended or self._released):
+        elif not (self.stdout.hung_up or self._released):
             self._channel.loop.call_later(self.patience, self._hear_out)
 
 
@@ -261,6 +263,7 @@ class _Channel:
         self._sock = sock
         self._fd = sock.fileno()
         self._gone = gone
+        self.watch = Watch.of(loop)
         self._next = 0
         self._starting: dict[int, asyncio.Future[None]] = {}
         self._pools: dict[int, asyncio.Future[bytes]] = {}

@@ -13,9 +13,9 @@ URL, in `backends/sources.py` by what the file really is.
 
 import os
 import stat
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Literal, TypeVar
 
 from gateway.backends.sources import Glob, Sources
@@ -163,7 +163,7 @@ class SiteMap:
         if known is None:
             return None
         until, target = known
-        if time.monotonic() < until and _is_file(target.place.file):
+        if monotonic() < until and _is_file(target.place.file):
             return target
         del self._indexes[raw]
         return None
@@ -217,7 +217,7 @@ class SiteMap:
             if target is None:
                 return self._file(path, rule, path.names, b"/")
             if not target.follow:
-                _remember(self._indexes, raw, (time.monotonic() + INDEX_TRUST, target))
+                _remember(self._indexes, raw, (monotonic() + INDEX_TRUST, target))
             return target
         if len(path.names) == depth:  # the prefix of a route without its slash
             return self._file(path, rule, path.names, b"/.")

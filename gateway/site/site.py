@@ -45,7 +45,8 @@ class RouteSettings:
     fastcgi: bool = False
     """Whether each file that `match` fits is a FastCGI program, which becomes a pool of its own."""
     pool: str = ""
-    """The name of the `[pool.NAME]` that answers."""
+    """The name of the `[pool.NAME]` that answers: for everything below `path`, as an application;
+    or for the files that `match` fits, as scripts which the pool's program reads ("*.php")."""
     start: Literal["auto", "warm", "exec"] = "auto"
     """How a CGI script is started: "exec" always as a new program, "warm" as a fork of an
     interpreter that is ready, "auto" warm where that is possible."""
@@ -78,8 +79,6 @@ class RouteSettings:
             raise ValueError("cgi names a directory, so the route needs a path")
         if isinstance(self.cgi, str) and self.root:
             raise ValueError('"cgi" names the directory already; "root" is one too many')
-        if self.pool and self.match:
-            raise ValueError('a route to a pool has "path", not "match"')
         if not programs and self.match:
             raise ValueError('"match" is for scripts; a route to static files has "path"')
         if self.fastcgi and not self.match:

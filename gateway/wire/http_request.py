@@ -10,7 +10,7 @@ pass through llhttp: one with a length is only counted, a chunked one goes throu
 was not checked, and its protocol upgrades, which drop a body's framing, cannot happen inside one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -36,6 +36,16 @@ class End(Enum):
 END: Final = End.END
 
 Event: TypeAlias = Head | bytes | End | PeerError
+
+KNOWN_HEADS: Final = 512
+"""Heads that are remembered; when there are more, all are forgotten."""
+KNOWN_SIZE: Final = 1024
+"""Bytes of the longest head that is remembered."""
+
+KnownHeads: TypeAlias = dict[bytes, tuple[Event, ...]]
+"""Heads that came before, and what they mean: parsing is a function of its bytes. A client that
+keeps its connection, a front server, a monitor send the same head again and again, and finding it
+here takes a tenth of the time. Only heads without a body, of connections that stay open."""
 
 EMPTY_LINES: Final = 8
 """Empty lines taken before a request line (RFC 9112 section 2.2 asks for one)."""
@@ -93,6 +103,7 @@ class RequestParser:
         "_ends",
         "_held",
         "_keep",
+        "_known",
         "_left",
         "_limits",
         "_lines",
@@ -100,8 +111,10 @@ class RequestParser:
         "_step",
     )
 
-    def __init__(self, limits: HeadLimits) -> None:
+    def __init__(self, limits: HeadLimits, known: KnownHeads | None = None) -> None:
+        """`known` may be shared by all parsers that have the same limits."""
         self._limits = limits
+        self._known: KnownHeads = {} if known is None else known
         self._easy = min(limits.line, limits.field, limits.total)
         self._ends = b"\r\n" * (limits.fields + 2)
         self._held = bytearray()
@@ -120,12 +133,17 @@ class RequestParser:
         """True while bytes of a head have arrived and it is not complete."""
         return bool(self._held)
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> Sequence[Event]:
         """Take what arrived and return what it completes, in order.
 
         A `PeerError` is always the last item; after it, and after a request that closes the
         connection, everything else is ignored.
         """
+        if self._step is _HEAD and not self._held:
+            known = self._known.get(data)
+            if known is not None:
+                self._blank = 0
+                return known
         events: list[Event] = []
         pos = 0
         size = len(data)
@@ -210,6 +228,10 @@ class RequestParser:
             events.append(END)
             if not made.keep_alive:
                 self._step = RequestParser._ignore
+            elif len(head) <= KNOWN_SIZE:
+                if len(self._known) >= KNOWN_HEADS:
+                    self._known.clear()
+                self._known[head] = (made, END)
             return
         self._renew()  # llhttp waits for a body that it will not be given
         if made.length is None:
@@ -268,3 +290,4 @@ class RequestParser:
 
 
 _Step: TypeAlias = Callable[[RequestParser, bytes, int, list[Event]], int]
+_HEAD: Final = RequestParser._head

@@ -31,9 +31,7 @@ def ask(
 ) -> Request:
     notes = Notes(Limits())
     base = os.fsencode(root)
-    notes.place = Place(
-        root=base, file=base + b"/" + name, script_name=b"/" + name, path_info=b""
-    )
+    notes.place = Place(root=base, file=base + b"/" + name, script_name=b"/" + name, path_info=b"")
     return Request(
         id="1", method=method, target=b"/" + name, path=b"/" + name, query=query,
         protocol=b"HTTP/1.1", headers=headers, host=b"", scheme=b"http", remote=("", 0),
@@ -138,7 +136,7 @@ def test_the_descriptor_of_a_span_is_closed_on_leaving(static: Static, root: Pat
             return response.body.fd
 
     fd = asyncio.run(run())
-    with pytest.raises(OSError):  # noqa: PT011
+    with pytest.raises(OSError):
         os.fstat(fd)
 
 
@@ -290,7 +288,8 @@ def test_several_ranges_are_a_multipart_of_known_length(
     assert response.length == len(body)
     kind = field(response, b"Content-Type")
     assert kind is not None
-    assert (match := re.fullmatch(rb"multipart/byteranges; boundary=([0-9a-f]+)", kind))
+    match = re.fullmatch(rb"multipart/byteranges; boundary=([0-9a-f]+)", kind)
+    assert match is not None
     first, *parts, last = body.split(b"\r\n--" + match[1])
     assert (first, last) == (b"", b"--\r\n")
     expected = ((0, 5), (size // 2, size - 9), (size - 3, size))

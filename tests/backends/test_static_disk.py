@@ -111,9 +111,7 @@ def test_dots_that_reach_the_handler_do_not_lead_out(root: Path, symlinks: Symli
 @pytest.mark.parametrize(
     ("symlinks", "answer"), [("none", 404), ("owner-match", b"inside"), ("any", b"inside")]
 )
-def test_a_link_of_the_same_owner(
-    root: Path, symlinks: SymlinkPolicy, answer: bytes | int
-) -> None:
+def test_a_link_of_the_same_owner(root: Path, symlinks: SymlinkPolicy, answer: bytes | int) -> None:
     (root / "dir").mkdir()
     (root / "link").symlink_to("file")
     (root / "dir" / "back").symlink_to("../file")
@@ -341,9 +339,7 @@ def test_after_a_while_the_rules_are_applied_again(
 
 
 def hiding(root: Path, *rules: tuple[bytes, Glob | None]) -> Static:
-    return Static(
-        StaticSettings(root=os.fsencode(root), symlinks="any", sources=Sources(rules))
-    )
+    return Static(StaticSettings(root=os.fsencode(root), symlinks="any", sources=Sources(rules)))
 
 
 def test_a_script_directory_is_hidden_by_every_way_to_it(root: Path) -> None:

@@ -25,7 +25,7 @@ from gateway.journal import Journal
 from gateway.process import keeper
 from gateway.process.channel import Attach, Stop
 from gateway.process.post import send
-from gateway.process.remote import RemoteKeeper, Run
+from gateway.process.remote import RemoteKeeper
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
 PROGRAM = r"""
@@ -94,19 +94,17 @@ def start_keeper(root: Path, profile: str) -> tuple[int, socket.socket]:
 
 async def one(remote: RemoteKeeper) -> None:
     run = await remote.start("bench", b"hello", ENVIRONMENT)
-    errors = asyncio.ensure_future(drain(run))
+    run.stderr.tap(complaint)
     while await run.stdout.read():
         pass
-    await errors
     ended = await run.exited()
     if ended.status != 0:
         sys.exit(f"the program ended with {ended.status}")
     run.release()
 
 
-async def drain(run: Run) -> None:
-    while await run.stderr.read():
-        pass
+def complaint(data: bytes) -> None:
+    sys.exit(f"the program wrote to stderr: {data!r}")
 
 
 async def measure(control: socket.socket, runs: int, at_once: int) -> float:

@@ -35,7 +35,8 @@ class Client:
         async with asyncio.timeout(10):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").rstrip().split("\r\n")
-        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        pairs = (line.partition(": ") for line in lines)
+        fields = {name.lower(): value for name, _, value in pairs}
         return int(first.split(" ")[1]), fields
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:

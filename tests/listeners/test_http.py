@@ -18,7 +18,7 @@ async def until(true: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
     async with asyncio.timeout(10):
         while not true():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # noqa: ASYNC110 - the condition is not ours to signal
 
 
 def plain(request: Request) -> Ready:
@@ -135,9 +135,7 @@ def test_body_by_length_and_by_chunks(serve: Any) -> None:
 def test_continue_is_sent_when_the_body_is_asked_for(serve: Any) -> None:
     async def test(listener: Any) -> None:
         async with listener.client() as client:
-            await client.ask(
-                "POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue"
-            )
+            await client.ask("POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue")
             assert (await client.head())[0] == 100
             client.writer.write(b"ok")
             assert (await client.answer())[2] == b"ok"
@@ -148,9 +146,7 @@ def test_continue_is_sent_when_the_body_is_asked_for(serve: Any) -> None:
 def test_no_continue_and_close_when_nobody_reads(serve: Any) -> None:
     async def test(listener: Any) -> None:
         async with listener.client() as client:
-            await client.ask(
-                "POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue"
-            )
+            await client.ask("POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue")
             status, fields, _ = await client.answer()
             assert (status, fields["connection"]) == (200, "close")
             assert await client.rest() == b""

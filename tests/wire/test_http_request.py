@@ -254,7 +254,7 @@ def test_many_requests_leave_no_state_behind() -> None:
     parser = RequestParser(HeadLimits())
     first = parser.feed(GET)
     for _ in range(1000):
-        assert parser.feed(GET) == first
+        assert list(parser.feed(GET)) == list(first)
 
 
 def test_closed_connection_is_freed_without_the_collector() -> None:
@@ -343,3 +343,25 @@ def test_fuzzer_finds_nothing_in_two_seconds() -> None:
     fuzz = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fuzz)
     assert fuzz.run(seconds=2.0, seed=1) > 100
+
+
+def test_known_head_means_what_it_meant_and_heads_that_close_are_not_known() -> None:
+    known: dict[bytes, tuple[object, ...]] = {}
+    first = RequestParser(HeadLimits(), known)  # type: ignore[arg-type]
+    second = RequestParser(HeadLimits(), known)  # type: ignore[arg-type]
+    assert list(first.feed(GET)) == list(second.feed(GET))
+    assert list(known) == [GET]
+    closing = GET[:-2] + b"Connection: close\r\n\r\n"
+    second.feed(closing)
+    assert closing not in known
+    assert list(second.feed(GET)) == []
+
+
+def test_known_heads_are_bounded() -> None:
+    known: dict[bytes, tuple[object, ...]] = {}
+    parser = RequestParser(HeadLimits(), known)  # type: ignore[arg-type]
+    for number in range(2000):
+        parser.feed(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+    assert len(known) <= 512
+    parser.feed(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 2000))
+    assert max(map(len, known)) <= 1024

@@ -1,0 +1,121 @@
+"""The whole daemon, started as a person would start it."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+    """Return when a condition holds; fail in words when it does not in time."""
+    end = time.monotonic() + seconds
+    pause = 0.001
+    while not true():
+        assert time.monotonic() < end, f"in vain: {what}"
+        os.sched_yield()
+        time.sleep(pause)  # between two looks, never instead of one
+        pause = min(pause * 2, 0.05)
+
+
+@dataclass
+class Daemon:
+    """A running daemon."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    directory: Path
+
+    def get(self, path: str = "/") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def log(self, name: str = "error.log") -> str:
+        return (self.directory / name).read_text()
+
+    def children(self) -> dict[int, list[int]]:
+        """Return the processes below the master, each with those below it."""
+        return {pid: _children(pid) for pid in _children(self.process.pid)}
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def wait() -> Callable[..., None]:
+    return until
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Return a function that starts a daemon with these sites; `{dir}` is the test's directory."""
+    started: list[Daemon] = []
+
+    def start(sites: str, head: str = "", fronts: int = 1) -> Daemon:
+        port = _free_port()
+        text = (
+            f'[server]\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n'
+            f'[listen]\nhttp = ["127.0.0.1:{port}"]\n'
+            f'[log]\naccess = "{tmp_path}/access.log"\nerror = "{tmp_path}/error.log"\n'
+            + head
+            + sites
+        )
+        (tmp_path / "gateway.toml").write_text(text.replace("{dir}", str(tmp_path)))
+        command = [sys.executable, "-m", "gateway", "run", "-c", str(tmp_path / "gateway.toml")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        running = Daemon(process, port, tmp_path)
+        started.append(running)
+        until(lambda: process.poll() is not None or _answers(port), "the daemon listens")
+        assert process.poll() is None, "the daemon ended"
+        return running
+
+    yield start
+    for running in started:
+        below = [pid for one, more in running.children().items() for pid in (one, *more)]
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(30)
+        until(
+            lambda below=below: not any(_alive(pid) for pid in below),  # type: ignore[misc]
+            f"all of {below} are gone",
+        )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
