@@ -135,6 +135,7 @@ class CgiExchange:
                 environment,
                 body=piped,
                 stdin=None if self._spooled is None else self._spooled.fd,
+                patience=request.notes.limits.wait,
             )
         except SpawnFailed as failed:
             raise refused(failed) from None
@@ -177,7 +178,7 @@ class CgiExchange:
         told = self._complaints.told
         if ended is not None and (cause := exit_cause(ended.status, told.encode())):
             log = f"{log}: {cause}"
-        if ended is not None and ended.status:
+        if ended is not None and ended.status >= 0:
             log = f"{log} (exit status {ended.status})"
         say = "The script did not give a valid answer."
         return Refused(self._cgi.settings.broken, say, log=log, detail=told)

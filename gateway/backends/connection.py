@@ -194,10 +194,30 @@ class Connection:
 
 async def connect(address: Address, patience: float) -> Connection:
     """Open a connection. Raises OSError (TimeoutError after `patience` seconds)."""
+    if not address.port and (sock := _try_unix(address.host)) is not None:
+        return Connection(sock, address)
+    # A timeout needs a task, and an exchange gets one only when it first waits.
+    await asyncio.sleep(0)
     async with asyncio.timeout(patience):
         if not address.port:
             return Connection(await _connect_unix(address.host), address)
         return Connection(await _connect_tcp(address.host, address.port), address)
+
+
+def _try_unix(path: str) -> socket.socket | None:
+    """Connect to a Unix socket; None when its backlog has no place."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connected = False
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+        connected = True
+        return sock
+    except BlockingIOError:
+        return None
+    finally:
+        if not connected:
+            sock.close()
 
 
 async def _connect_unix(path: str) -> socket.socket:
@@ -206,21 +226,10 @@ async def _connect_unix(path: str) -> socket.socket:
     The event loops take the EAGAIN of a full backlog for EINPROGRESS, so the call is made here.
     """
     pause = BACKLOG_FIRST
-    while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connected = False
-        try:
-            sock.setblocking(False)
-            sock.connect(path)
-            connected = True
-            return sock
-        except BlockingIOError:
-            pass
-        finally:
-            if not connected:
-                sock.close()
+    while (sock := _try_unix(path)) is None:
         await asyncio.sleep(pause)
         pause = min(BACKLOG_MOST, pause * 2)
+    return sock
 
 
 async def _connect_tcp(host: str, port: int) -> socket.socket:

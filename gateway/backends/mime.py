@@ -1,7 +1,8 @@
 """Media types by extension: the system's table, and a built-in one for what it lacks.
 
 Decides the Content-Type of a file from its name alone, never from its bytes. Text is declared to be
-UTF-8: without a charset browsers guess, differently.
+UTF-8: without a charset browsers guess, differently. HTML is not: a page says itself what it is
+written in, old ones often Latin-1, and the header would overrule it.
 """
 
 from collections.abc import Mapping
@@ -101,7 +102,7 @@ def parse(table: str) -> dict[bytes, bytes]:
 
 def _with_charset(kind: bytes) -> bytes:
     text = kind.startswith(b"text/") or kind in _TEXT
-    return kind + b"; charset=utf-8" if text else kind
+    return kind + b"; charset=utf-8" if text and kind != b"text/html" else kind
 
 
 @lru_cache(maxsize=1)

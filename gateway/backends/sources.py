@@ -21,8 +21,8 @@ _LEFTOVERS = (
     rb"(?:\.?~[0-9]+~|\.(?:bak|bk|backup|br|bz2|copy|dist|dpkg-[a-z]+|gz|old|orig|rej|rpm[a-z]+|"
     rb"save|sav|sw[a-p]|te?mp|xz|zst|[0-9]+)|,v|[~. #])*+"
 )
-"""Repeated without going back ("*+"), else a name could be made that takes years to judge; so of two
-words that begin alike the longer stands first."""
+"""Repeated without going back ("*+"), else a name could be made that takes years to judge. So the
+longer of two words that begin alike stands first."""
 
 
 class Glob:

@@ -177,7 +177,7 @@ class Static:
         except OSError as error:
             why = os.strerror(error.errno or 0)
             log = f"the site's root {os.fsdecode(self._root)} cannot be opened: {why}"
-            raise Refused(404, log=log) from None
+            raise Refused(503 if error.errno in _EXHAUSTED else 404, log=log) from None
 
     def _describe(self, root_fd: int, path: bytes, coding: bytes) -> Copy | None:
         """Open, look at and close one file; None for a directory.
@@ -242,9 +242,9 @@ class Static:
             except Unsatisfiable:
                 size = (b"Content-Range", b"bytes */%d" % chosen.size)
                 raise Refused(416, "The file is shorter than that.", headers=(size,)) from None
-        if chosen.data is not None and (spans is None or len(spans) == 1):
-            if spans is None:
-                return _whole(chosen, chosen.data), -1
+        if spans is None and chosen.ready is not None:
+            return chosen.ready.response, -1
+        if spans is not None and len(spans) == 1 and chosen.data is not None:
             start, stop = spans[0]
             return _part(chosen, start, stop, chosen.data[start:stop]), -1
         return self._send_open(copy, chosen, spans, request.method == "HEAD")

@@ -364,6 +364,9 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
     try:
         if announce:
             print(announce, flush=True)
+        if front_account(settings).uid == 0:
+            text = "all of this runs as root; [server] user gives the fronts another account"
+            Journal(logs.error, "master").write("warn", text)
         return Master(settings, runtime, logs, listeners, explain=explain).run()
     finally:
         for address in settings.listen.http:

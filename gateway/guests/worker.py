@@ -678,14 +678,16 @@ class Worker:
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
         for number in numbers:
             if data[:8] == HANDED_RECORD and stat.S_ISSOCK(os.fstat(number).st_mode):
-                self.watch(Connection(Socket(fileno=number)))
+                handed = Connection(Socket(fileno=number))
+                handed.fresh = True  # it may be one that nobody has looked at yet
+                self.watch(handed)
             else:
                 os.close(number)
         return b"" if numbers else data
 
     def hand_off(self, connection: Connection) -> bool:
         """Pass an idle connection to whichever worker accepts next. Return whether that worked."""
-        if not self.address or connection.fresh or connection.pending or connection.request:
+        if not self.address or connection.pending or connection.request:
             return False
         number = connection.sock.fileno()
         self.epoll.unregister(number)  # before another worker can have it

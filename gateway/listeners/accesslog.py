@@ -177,7 +177,11 @@ def _process(request: Request) -> str:
     notes = request.notes
     ended = ""
     if notes.exit_status is not None:
-        ended = f" exit={notes.exit_status} cpu={notes.cpu:.3f} mem={notes.memory}"
+        ended = f" exit={notes.exit_status}"
+        if notes.cpu:
+            ended += f" cpu={notes.cpu:.3f}"
+        if notes.memory:
+            ended += f" mem={notes.memory}"
     return f"{_pair('script', notes.script)}{ended}"
 
 

@@ -46,14 +46,14 @@ _NOBODY = Head(
 def _go_on(started: Coroutine[Any, Any, None], waited: object) -> Generator[object, Any, None]:
     """Run a coroutine that has already been started and waits for the future `waited`."""
     while True:
-        cancelled = None
+        thrown = None
         value = None
         try:
             value = yield waited
-        except asyncio.CancelledError as error:
-            cancelled = error
+        except BaseException as error:  # whatever a task throws in belongs to the coroutine
+            thrown = error
         try:
-            waited = started.send(value) if cancelled is None else started.throw(cancelled)
+            waited = started.send(value) if thrown is None else started.throw(thrown)
         except StopIteration:
             return
 

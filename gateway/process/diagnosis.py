@@ -221,8 +221,11 @@ _SIGNALS: dict[int, str] = {
 _REMOVED = "cgi cgitb crypt imghdr mailcap msilib nis nntplib pipes sndhdr spwd telnetlib uu xdrlib"
 
 _MODULE = re.compile(rb"No module named '?([\w.]+)'?")
-_ENV_CRLF = re.compile(rb"env: .?'?([^\s'\\]+)(?:\\r|\r)")
-_ENV = re.compile(rb"env: .?'?([^\s':]+)'?: No such file or directory")
+_QUOTE = rb"(?:'|\xe2\x80[\x98\x99])?"  # env quotes with its locale's marks
+_ENV_CRLF = re.compile(rb"env: " + _QUOTE + rb"([^\s'\\]+)(?:\\r|\r)")
+_ENV = re.compile(
+    rb"env: " + _QUOTE + rb"([^\s':\xe2]+)" + _QUOTE + rb": No such file or directory"
+)
 _PERL_MODULE = re.compile(rb"Can't locate (\S+) in @INC")
 
 

@@ -41,6 +41,9 @@ from gateway.process.spec import Exit, SpawnFailed
 LOST = Exit(-9, 0.0, 0)
 """How a script ended whose keeper is gone."""
 
+PATIENCE = 60.0
+"""Seconds that an order may wait for its turn where nobody says otherwise."""
+
 _TURN = 16
 """Messages read in one turn of the event loop."""
 
@@ -50,6 +53,16 @@ _POOLS_MAX = 1000
 
 class _Gone(Exception):
     """The keeper left before it started this."""
+
+
+class _Late(SpawnFailed):
+    """It waited too long for its turn."""
+
+
+def _too_late(started: "asyncio.Future[None]", patience: float) -> None:
+    if not started.done():
+        why = f"no place was free for it within {patience:g} s"
+        started.set_exception(_Late(0, "queue", why, 503))
 
 
 class Run:
@@ -168,12 +181,13 @@ class RemoteKeeper:
         *,
         body: bool = False,
         stdin: int | None = None,
+        patience: float = PATIENCE,
     ) -> Run:
         """Start `script`, a path below the root of `route`, and return once it runs.
 
         `stdin` is a descriptor that becomes its standard input and stays the caller's to close;
         else `body` makes a pipe for it; else it reads an empty file. Raises SpawnFailed, also
-        (503) when no keeper could be had, and ValueError for a NUL in `env`.
+        (503) when no keeper could be had or it was not started within `patience` seconds, and ValueError for a NUL in `env`.
         """
         block = environment_block(env)
         for _ in range(2):
@@ -181,7 +195,7 @@ class RemoteKeeper:
             if channel is None or channel.closed:
                 channel = await self._connected()
             try:
-                return await channel.start(route, script, block, body, stdin)
+                return await channel.start(route, script, block, body, stdin, patience)
             except _Gone:
                 continue
         raise _no_keeper("it left twice before it had started the script")
@@ -273,7 +287,13 @@ class _Channel:
         loop.add_reader(self._fd, self._readable)
 
     async def start(
-        self, route: str, script: bytes, block: bytes, body: bool, stdin: int | None
+        self,
+        route: str,
+        script: bytes,
+        block: bytes,
+        body: bool,
+        stdin: int | None,
+        patience: float,
     ) -> Run:
         """As `RemoteKeeper.start`; raises _Gone when the keeper leaves before it has started it."""
         self._next = id = self._next + 1 & 0xFFFFFFFF
@@ -298,8 +318,14 @@ class _Channel:
                 self._post(data, (*theirs[2:], *theirs[:2]), theirs)
             else:
                 self._post(data, (stdin, *theirs), theirs)
-            await started
+            timer = self.loop.call_later(patience, _too_late, started, patience)
+            try:
+                await started
+            finally:
+                timer.cancel()
             running = True
+        except _Late:
+            raise  # the keeper must be told, which `release` does
         except (SpawnFailed, _Gone):
             self._runs.pop(id, None)
             run.abandon()

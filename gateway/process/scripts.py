@@ -10,6 +10,7 @@ them. A group's number cannot be used again while it has a member; we forget it 
 """
 
 import os
+import resource
 import signal
 import time
 from collections import deque
@@ -116,7 +117,11 @@ class Scripts:
             return False
         code = os.waitstatus_to_exitcode(status)
         cpu = usage.ru_utime + usage.ru_stime
-        script.front.send(Exited(script.id, code, cpu, usage.ru_maxrss << 10))
+        # Between vfork and exec a child has our memory, and the kernel counts that as its own: a
+        # size not above ours is not known.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = usage.ru_maxrss << 10 if usage.ru_maxrss > own else 0
+        script.front.send(Exited(script.id, code, cpu, memory))
         script.exited = True
         self.running -= 1
         self._forget_if_empty(script)
@@ -158,10 +163,10 @@ class Scripts:
         try:
             pid = self._spawn(order, fds)
         except SpawnFailed as failed:
+            _close(fds)
             front.send(Failed(order.id, failed.errno, failed.step, failed.status, failed.why))
             return
-        finally:
-            _close(fds)
+        _close(fds)
         stale = self._groups.get(pid)
         if stale is not None:
             self._forget(stale)  # its number is in use again, so its group had no member left

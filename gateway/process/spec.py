@@ -89,7 +89,8 @@ class Exit:
     cpu: float
     """Seconds, user and system."""
     memory: int
-    """Largest resident size in bytes."""
+    """Largest resident size in bytes; 0 where it was not above the keeper's own (about 16 MiB),
+    which the kernel cannot tell from it."""
 
 
 class SpawnFailed(Exception):

@@ -1,7 +1,9 @@
 """Files, links, permissions and changes on the disk, and what is remembered of them."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -20,7 +22,7 @@ from gateway.process.spec import SymlinkPolicy
 from gateway.units import Size
 
 
-def get(static: Static, name: bytes, *headers: tuple[bytes, bytes]) -> bytes | int:
+async def got(static: Static, name: bytes, *headers: tuple[bytes, bytes]) -> bytes | int:
     """Return the body of a 200, else the status."""
     base = static.settings.root
     notes = Notes(Limits())
@@ -30,20 +32,20 @@ def get(static: Static, name: bytes, *headers: tuple[bytes, bytes]) -> bytes | i
         headers=headers, host=b"", scheme=b"http", remote=("", 0), local=("", 0), body=NO_BODY,
         length=0, notes=notes,
     )  # fmt: skip
+    try:
+        async with static(request) as response:
+            if response.status != 200:
+                return response.status
+            if isinstance(response.body, FileSpan):
+                return os.pread(response.body.fd, response.body.length, 0)
+            assert isinstance(response.body, bytes)
+            return response.body
+    except Refused as refused:
+        return refused.status
 
-    async def run() -> bytes | int:
-        try:
-            async with static(request) as response:
-                if response.status != 200:
-                    return response.status
-                if isinstance(response.body, FileSpan):
-                    return os.pread(response.body.fd, response.body.length, 0)
-                assert isinstance(response.body, bytes)
-                return response.body
-        except Refused as refused:
-            return refused.status
 
-    return asyncio.run(run())
+def get(static: Static, name: bytes, *headers: tuple[bytes, bytes]) -> bytes | int:
+    return asyncio.run(got(static, name, *headers))
 
 
 def make(root: Path, symlinks: SymlinkPolicy = "owner-match", cache: int = 1 << 20) -> Static:
@@ -250,6 +252,30 @@ def test_a_directory_that_may_no_longer_be_entered_is_403(unprivileged: Path) ->
 def test_a_directory_that_can_only_be_entered_still_redirects(unprivileged: Path) -> None:
     as_owner(lambda: (unprivileged / "entered").chmod(0o311))
     assert get(make(unprivileged), b"entered") == 301
+
+
+@pytest.mark.usefixtures("settled")
+def test_no_descriptor_left_is_503_and_nothing_that_is_remembered(root: Path) -> None:
+    static = make(root)
+    (root / "other").write_bytes(b"other")
+    assert get(static, b"file") == b"inside"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    taken = [os.open(root, os.O_PATH) for _ in range(highest + 16)]
+    try:
+        # asyncio needs a few for itself; the handler must find none, so its own are used up last.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 5, hard))
+        with asyncio.Runner() as runner:
+            runner.get_loop()
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(root, os.O_PATH))
+            assert runner.run(got(static, b"other")) == 503
+            assert runner.run(got(static, b"file")) == b"inside"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
 
 
 # -- what is remembered

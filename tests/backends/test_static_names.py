@@ -39,7 +39,8 @@ def test_a_pattern_is_exact(name: bytes) -> None:
         b"x.cgi", b"x.CGI", b"x.cgi~", b"x.cgi.~1~", b"x.cgi.bak", b"x.cgi.BAK", b"x.cgi.orig",
         b"x.cgi.old", b"x.cgi.save", b"x.cgi.swp", b".x.cgi.swp", b"#x.cgi#", b".#x.cgi",
         b"x.cgi.gz", b"x.cgi.br", b"x.cgi.1", b"x.cgi,v", b"x.cgi.dpkg-old", b"x.cgi.rpmsave",
-        b"x.cgi.", b"x.cgi ", b"x.cgi...", b"x.cgi.bak.gz", b"x.cgi.sav", b"x.cgi.backup", b"x.Cgi.Orig~", b"x.cgi.rej",
+        b"x.cgi.", b"x.cgi ", b"x.cgi...", b"x.cgi.bak.gz", b"x.cgi.sav", b"x.Cgi.Orig~",
+        b"x.cgi.backup", b"x.cgi.rej",
     ],
 )  # fmt: skip
 def test_leftovers_of_a_script_resemble_it(name: bytes) -> None:
@@ -92,8 +93,8 @@ def test_a_system_table_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        (b"a.html", b"text/html; charset=utf-8"),
-        (b"A.HTML", b"text/html; charset=utf-8"),
+        (b"a.html", b"text/html"),
+        (b"A.HTML", b"text/html"),
         (b"a.tar.gz", b"application/gzip"),
         (b"a.png", b"image/png"),
         (b"a.svg", b"image/svg+xml; charset=utf-8"),

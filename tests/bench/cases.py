@@ -35,7 +35,10 @@ class Case:
 
 FILES = ("gateway", "nginx", "lighttpd", "Apache")
 CGI = ("gateway", "lighttpd", "Apache", "nginx + fcgiwrap")
-WSGI = ("gateway", "nginx + uWSGI", "gunicorn", "gateway, engine flup", "nginx + flup")
+WSGI = (
+    "gateway", "nginx + uWSGI", "gunicorn",
+    "gateway, engine flup", "nginx + flup", "nginx + flup, kept",
+)  # fmt: skip
 
 CASES = (
     Case(

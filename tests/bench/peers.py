@@ -62,7 +62,8 @@ class Stand:
         if found is None:
             raise Missing(program)
         # The checkout is what is measured, also where an older version is installed.
-        environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
+        paths = filter(None, (str(HERE.parents[1]), os.environ.get("PYTHONPATH")))
+        environment = os.environ | {"PYTHONPATH": ":".join(paths)}
         with (self.run / "output.log").open("ab") as output:
             process = subprocess.Popen(
                 [found, *map(str, arguments)],
@@ -129,7 +130,7 @@ def gateway(stand: Stand, engine: str = "gateway") -> None:
     pool = (
         '\n  [[site.route]]\n  path = "/app/"\n  pool = "app"\n\n[pool.app]\n'
         f'wsgi = "{stand.application}"\nengine = "{engine}"\ndirectory = "{stand.site}/app"\n'
-        f'python = "{sys.executable}"\nprocesses = {WORKERS}\n'
+        f'python = "{sys.executable}"\nprocesses = {WORKERS}\nmax_requests = 0\n'
     )
     user = 'user = "root"' if os.geteuid() == 0 else ""
     file = stand.conf("gateway.toml", pool=pool, user=user)
@@ -224,9 +225,10 @@ PEERS: dict[str, dict[str, Start]] = {
     "nginx + uWSGI": {"": uwsgi},
     "nginx + flup": {
         "threaded": lambda stand: flup(stand, fork=False, keep=False),
-        "threaded, kept connections": lambda stand: flup(stand, fork=False, keep=True),
         "preforked": lambda stand: flup(stand, fork=True, keep=False),
     },
+    # Not nginx's default; flup then serves a few connections fast and lets the others wait.
+    "nginx + flup, kept": {"": lambda stand: flup(stand, fork=False, keep=True)},
     "gunicorn": {
         "sync": lambda stand: gunicorn(stand),
         "gthread": lambda stand: gunicorn(stand, "-k", "gthread", "--threads", "4"),

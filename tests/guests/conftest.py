@@ -17,7 +17,7 @@ from gateway.guests import FLUP_WORKER, WORKER
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT, STDERR = 1, 2, 3, 4, 5, 6, 7
 
-APPLICATION = '''
+APPLICATION = """
 import hashlib, json, os, sys, time
 
 
@@ -134,7 +134,7 @@ def make():
 
 
 number = 7
-'''
+"""
 
 
 def record(kind: int, content: bytes = b"", request: int = 1, *, padding: int = 0) -> bytes:

@@ -9,7 +9,6 @@ import stat
 import struct
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -381,7 +380,9 @@ def test_abort_while_the_body_is_read(client, wire, pool):
         struct.pack(">BBHHBx", 2, 1, 1, 8, 0) + BEGIN_1,
         struct.pack(">BBHHBx", 1, 1, 0, 8, 0) + BEGIN_1,
         struct.pack(">BBHHBx", 1, 1, 1, 4, 0) + b"\0\1\0\0",
-        struct.pack(">BBHHBx", 1, 1, 1, 8, 0) + BEGIN_1 + struct.pack(">BBHHBx", 1, 1, 1, 8, 0)
+        struct.pack(">BBHHBx", 1, 1, 1, 8, 0)
+        + BEGIN_1
+        + struct.pack(">BBHHBx", 1, 1, 1, 8, 0)
         + BEGIN_1,
         struct.pack(">BBHHBx", 1, 1, 1, 8, 0) + BEGIN_1 + struct.pack(">BBHHBx", 1, 6, 1, 0, 0),
         *(
@@ -390,7 +391,12 @@ def test_abort_while_the_body_is_read(client, wire, pool):
             + struct.pack(">BBHHBx", 1, 4, 1, len(params), 0)
             + params
             + struct.pack(">BBHHBx", 1, 4, 1, 0, 0)
-            for params in (b"\x01", b"\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\xffab", b"\x05\x05ab")
+            for params in (
+                b"\x01",
+                b"\xff\xff",
+                b"\xff\xff\xff\xff\xff\xff\xff\xffab",
+                b"\x05\x05ab",
+            )
         ),
     ],
 )
@@ -423,7 +429,7 @@ def test_half_a_request_does_not_occupy_the_worker(pool, wire):
 # Several workers, several threads
 
 
-def test_a_kept_connection_does_not_wait_behind_a_slow_request(pool, gate, opened):
+def test_a_kept_connection_does_not_wait_behind_a_slow_request(pool, gate):
     first = pool.start()
     slow, other = pool.connect(), pool.connect()
     for client in (slow, other):
@@ -432,39 +438,38 @@ def test_a_kept_connection_does_not_wait_behind_a_slow_request(pool, gate, opene
     fresh = pool.connect()
     slow.begin("/wait", gate)
     slow.body(b"")
-    # Wherever `other` was before, it is answered while the first worker is stuck.
-    assert int(other.ask("/pid").body) == second.pid
-    assert int(fresh.ask("/pid").body) in (first.pid, second.pid)
-    opened(gate)
+    with open(gate, "w"):  # the first worker is there, and stays until this is closed
+        for client in (other, fresh, pool.connect()):
+            assert int(client.ask("/pid").body) == second.pid
     assert int(slow.reply().body) == first.pid
 
 
-def test_with_all_workers_busy_a_request_waits_for_the_first_free_one(pool, gate, opened):
+def test_with_all_workers_busy_a_request_waits_for_the_first_free_one(pool, gate):
     pool.start()
     slow, other = pool.connect(), pool.connect()
     assert slow.ask("/").body == other.ask("/").body
     slow.begin("/wait", gate)
     slow.body(b"")
-    other.begin("/")
-    other.body(b"")
-    opened(gate)
+    with open(gate, "w"):
+        other.begin("/")
+        other.body(b"")
     assert other.reply().body == b"hello world\n"
     assert slow.reply().app_status == 0
 
 
-def test_threads_serve_at_once_in_one_process(pool, gate, opened):
+def test_threads_serve_at_once_in_one_process(pool, gate):
     process = pool.start("--threads", "2")
     slow, other = pool.connect(), pool.connect()
     slow.begin("/wait", gate)
     slow.body(b"")
-    for _ in range(3):
-        assert int(other.ask("/pid").body) == process.pid
-    assert json.loads(other.ask("/environ").body)["wsgi.multithread"] is True
-    opened(gate)
+    with open(gate, "w"):
+        for _ in range(3):
+            assert int(other.ask("/pid").body) == process.pid
+        assert json.loads(other.ask("/environ").body)["wsgi.multithread"] is True
     assert int(slow.reply().body) == process.pid
 
 
-def test_with_all_threads_busy_a_kept_connection_goes_to_another_worker(pool, tmp_path, opened):
+def test_with_all_threads_busy_a_kept_connection_goes_to_another_worker(pool, tmp_path):
     gates = [str(tmp_path / f"gate{number}") for number in range(2)]
     for gate in gates:
         os.mkfifo(gate)
@@ -476,9 +481,8 @@ def test_with_all_threads_busy_a_kept_connection_goes_to_another_worker(pool, tm
         client.begin("/wait", gate)
         client.body(b"")
     second = pool.start("--threads", "2")
-    assert int(clients[2].ask("/pid").body) == second.pid
-    for gate in gates:
-        opened(gate)
+    with open(gates[0], "w"), open(gates[1], "w"):
+        assert int(clients[2].ask("/pid").body) == second.pid
     assert int(clients[0].reply().body) == int(clients[1].reply().body) == first.pid
 
 
@@ -599,7 +603,10 @@ def test_without_a_listening_socket_it_says_so(kind, tmp_path):
 @pytest.mark.parametrize("options", [["--threads", "x"], ["--max-requests", "-1"], []])
 def test_wrong_arguments(options):
     done = subprocess.run(
-        [sys.executable, WORKER, *options], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        [sys.executable, WORKER, *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 2
     assert b"usage:" in done.stderr
@@ -672,22 +679,13 @@ def test_flup_serves_on_descriptor_0(flup_pool):
     assert client.ask("/hash", data=data).body == answer
 
 
-def test_flup_connections_do_not_wait_for_each_other(flup_pool, gate, opened):
+def test_flup_connections_do_not_wait_for_each_other(flup_pool, gate):
     flup_pool.start("--threads", "8")
     slow, other = flup_pool.connect(), flup_pool.connect()
     slow.begin("/wait", gate)
     slow.body(b"")
-    waiting = threading.Event()
-
-    def ask() -> None:
+    with open(gate, "w"):
         assert other.ask("/").body == b"hello world\n"
-        waiting.set()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join(15)
-    assert waiting.is_set()
-    opened(gate)
     assert slow.reply().app_status == 0
 
 

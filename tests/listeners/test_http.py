@@ -426,6 +426,25 @@ def test_reasons_are_shown_only_where_they_are_explained(serve: Any) -> None:
     serve(handler, shown, explain=True)
 
 
+def test_error_that_is_waited_for_reaches_the_exchange(serve: Any) -> None:
+    @asynccontextmanager
+    async def handler(request: Request) -> AsyncIterator[Response]:
+        loop = asyncio.get_running_loop()
+        later = loop.create_future()
+        loop.call_soon(later.set_exception, Refused(403, "Not you."))
+        await later
+        yield OK
+
+    async def test(listener: Any) -> None:
+        async with listener.client() as client:
+            await client.ask("GET / HTTP/1.1\nHost: a")
+            status, _, body = await client.answer()
+            assert status == 403
+            assert b"Not you." in body
+
+    serve(handler, test)
+
+
 def test_stream_that_breaks_aborts(serve: Any) -> None:
     async def test(listener: Any) -> None:
         async with listener.client() as client:

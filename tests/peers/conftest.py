@@ -199,11 +199,13 @@ class Daemon:
     def started(self) -> bool:
         if self.process.poll() is not None:
             pytest.fail(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+        # A connection alone says little: the kernel takes it before anybody is there to answer.
         try:
-            self.connect().close()
+            with self.connect() as connection:
+                connection.sendall(b"GET /-started HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                return bool(connection.recv(1))
         except OSError:
             return False
-        return True
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
@@ -291,7 +293,7 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable
         directory.mkdir()
         daemon = Daemon(directory, settings, fronts)
         daemons.append(daemon)
-        wait_until(daemon.started, "the daemon accepts connections")
+        wait_until(daemon.started, "the daemon answers")
         return daemon
 
     prctl(SUBREAPER, 1, 0, 0, 0)

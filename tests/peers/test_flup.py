@@ -65,9 +65,9 @@ def served(request, gateway, script, root, tmp_path):
 
 def test_names_and_query(served):
     daemon, base = served
-    answer = daemon.get(f"{base}/a%20path?q=1&r=%2f")
+    answer = daemon.get(f"{base}/a%20path?q=1&r=%2F")
     assert answer.status_code == 200, daemon.log
-    assert answer.text.split("\n")[:4] == ["GET", base, "/a path", "q=1&r=%2f"]
+    assert answer.text.split("\n")[:4] == ["GET", base, "/a path", "q=1&r=%2F"]
 
 
 def test_one_process_answers_many_requests(served):

@@ -1,0 +1,1 @@
+"""Floor 3: what answers a request; each is one handler."""

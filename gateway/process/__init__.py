@@ -1,0 +1,1 @@
+"""Floor 2: the operating system: who starts what, as whom, and how it ends."""

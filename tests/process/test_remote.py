@@ -1,0 +1,421 @@
+"""A front with a real keeper: orders through asyncio's loop and through uvloop's."""
+
+import asyncio
+import errno
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from gateway.process import channel
+from gateway.process.channel import Exited, Leaving, Order, Started
+from gateway.process.pipes import PipeReader
+from gateway.process.post import Inbox, send
+from gateway.process.remote import LOST, RemoteKeeper
+from gateway.process.spec import SpawnFailed
+
+T = TypeVar("T")
+RunLoop = Callable[[Coroutine[Any, Any, T]], T]
+Until = Callable[[Callable[[], object], str], None]
+Lives = Callable[[int], bool]
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> RunLoop[Any]:
+    runner: RunLoop[Any] = request.param
+    return runner
+
+
+async def all_of(reader: PipeReader) -> bytes:
+    data = b""
+    while piece := await reader.read():
+        data += piece
+    return data
+
+
+def own_descriptors() -> list[str]:
+    gc.collect()  # a closed event loop has its last descriptors until it is collected
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def test_script_answers_and_its_end_is_known(kept: Any, run: RunLoop[Any]) -> None:
+    kept.script("hello.cgi", '#!/bin/sh\necho "hello $NAME"\necho oops >&2\nexit 3\n')
+    before = own_descriptors()
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        script = await remote.start("r", b"hello.cgi", {b"NAME": b"you"})
+        assert script.stdin is None
+        assert await all_of(script.stdout) == b"hello you\n"
+        assert await all_of(script.stderr) == b"oops\n"
+        ended = await script.exited()
+        assert ended.status == 3
+        assert ended.cpu > 0
+        assert await script.exited() is ended
+        script.release()
+        script.release()
+        remote.close()
+
+    run(exchange())
+    assert own_descriptors() == before
+
+
+def test_body_streams_in_while_the_answer_streams_out(kept: Any, run: RunLoop[Any]) -> None:
+    """20 MB through `cat`: both pipes are full most of the time."""
+    kept.script("cat.cgi", "#!/bin/sh\nexec cat\n")
+    block = bytes(range(256)) * 4096
+
+    async def exchange() -> int:
+        remote = RemoteKeeper(kept.connect)
+        script = await remote.start("r", b"cat.cgi", {}, body=True)
+
+        async def feed() -> None:
+            assert script.stdin is not None
+            for _ in range(20):
+                await script.stdin.write(block)
+            script.stdin.close()
+
+        feeding = asyncio.ensure_future(feed())
+        total = 0
+        while piece := await script.stdout.read():
+            assert len(piece) <= 65536
+            total += len(piece)
+        await feeding
+        assert (await script.exited()).status == 0
+        script.release()
+        remote.close()
+        return total
+
+    assert run(exchange()) == 20 * len(block)
+
+
+def test_script_that_does_not_read_its_body_is_a_broken_pipe(kept: Any, run: RunLoop[Any]) -> None:
+    kept.script("deaf.cgi", "#!/bin/sh\nexec 0<&-\necho done\n")
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        script = await remote.start("r", b"deaf.cgi", {}, body=True)
+        assert script.stdin is not None
+        with pytest.raises(BrokenPipeError):
+            while True:
+                await script.stdin.write(b"x" * 1_000_000)
+        assert await all_of(script.stdout) == b"done\n"
+        script.release()
+        with pytest.raises(BrokenPipeError):
+            await script.stdin.write(b"x")
+        remote.close()
+
+    run(exchange())
+
+
+def test_file_becomes_standard_input(kept: Any, run: RunLoop[Any], tmp_path: Path) -> None:
+    kept.script("cat.cgi", "#!/bin/sh\nexec cat\n")
+    (tmp_path / "body").write_bytes(b"spooled")
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        with open(tmp_path / "body", "rb") as file:
+            script = await remote.start("r", b"cat.cgi", {}, stdin=file.fileno())
+            assert await all_of(script.stdout) == b"spooled"
+            os.fstat(file.fileno())  # it is still ours
+        script.release()
+        remote.close()
+
+    run(exchange())
+
+
+def test_failure_to_start_is_raised_with_its_reason(kept: Any, run: RunLoop[Any]) -> None:
+    before = own_descriptors()
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        with pytest.raises(SpawnFailed) as caught:
+            await remote.start("r", b"none.cgi", {}, body=True)
+        failed = caught.value
+        assert (failed.errno, failed.step, failed.status) == (errno.ENOENT, "open", 404)
+        with pytest.raises(ValueError):
+            await remote.start("r", b"none.cgi", {b"A": b"\0"})
+        with pytest.raises(SpawnFailed) as caught:
+            await remote.start("r", b"none.cgi", {b"A": b"x" * channel.MESSAGE_MAX})
+        assert caught.value.status == 431
+        remote.close()
+
+    run(exchange())
+    assert own_descriptors() == before
+
+
+def test_release_stops_the_script_and_its_end_is_still_told(
+    kept: Any, run: RunLoop[Any], lives: Lives
+) -> None:
+    kept.script("sleep.cgi", "#!/bin/sh\necho $$\nexec sleep 300\n")
+
+    async def exchange() -> int:
+        remote = RemoteKeeper(kept.connect)
+        script = await remote.start("r", b"sleep.cgi", {})
+        pid = int(await script.stdout.read())
+        waiting = asyncio.ensure_future(script.stdout.read())
+        await asyncio.sleep(0)
+        script.release()
+        assert await waiting == b""
+        assert (await script.exited()).status == -signal.SIGTERM
+        remote.close()
+        return pid
+
+    assert not lives(run(exchange()))
+
+
+def test_cancelled_start_releases_what_it_ordered(
+    keep: Callable[..., Any], run: RunLoop[Any], lives: Lives
+) -> None:
+    kept = keep(concurrency=1)
+    kept.script("wait.cgi", "#!/bin/sh\necho up\nread line\n")
+    kept.script("mark.cgi", "#!/bin/sh\ntouch ran\n")
+    before = own_descriptors()
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        first = await remote.start("r", b"wait.cgi", {}, body=True)
+        queued = asyncio.ensure_future(remote.start("r", b"mark.cgi", {}))
+        await first.stdout.read()
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        assert first.stdin is not None
+        first.stdin.close()
+        await first.exited()
+        first.release()
+        # The slot is free again, and the cancelled order has not taken it.
+        third = await remote.start("r", b"wait.cgi", {})
+        await third.exited()
+        third.release()
+        remote.close()
+
+    run(exchange())
+    assert not (kept.root / "ran").exists()
+    assert own_descriptors() == before
+
+
+def test_order_to_a_keeper_that_leaves_goes_to_the_next_one(
+    keep: Callable[..., Any], run: RunLoop[Any]
+) -> None:
+    old, new = keep(), keep()
+    old.script("who.cgi", "#!/bin/sh\necho $PPID\nread line\n")
+    turns = iter((old, new))
+
+    async def connect() -> socket.socket:
+        sock: socket.socket = next(turns).attach()
+        return sock
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(connect)
+        first = await remote.start("r", b"who.cgi", {}, body=True)
+        assert int(await first.stdout.read()) == old.pid
+        old.stop(60.0)
+        # Sent before or after the front has heard of it: either way it runs, and runs once.
+        second = await remote.start("r", b"who.cgi", {})
+        assert int(await second.stdout.read()) == new.pid
+        # What ran goes on in the old one, to its own end.
+        assert first.stdin is not None
+        first.stdin.close()
+        assert (await first.exited()).status == 1
+        second.release()
+        first.release()
+        remote.close()
+
+    run(exchange())
+    assert old.wait() == 0
+
+
+def test_keeper_that_is_killed_loses_what_runs_and_is_replaced(
+    keep: Callable[..., Any], run: RunLoop[Any]
+) -> None:
+    one, other = keep(), keep()
+    one.script("sleep.cgi", "#!/bin/sh\necho $$ $PPID\nexec sleep 300\n")
+    turns = iter((one, other))
+
+    async def connect() -> socket.socket:
+        sock: socket.socket = next(turns).attach()
+        return sock
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(connect)
+        first = await remote.start("r", b"sleep.cgi", {})
+        pid = int((await first.stdout.read()).split()[0])
+        os.kill(one.pid, signal.SIGKILL)
+        assert await first.exited() == LOST
+        first.release()
+        os.kill(pid, signal.SIGKILL)  # in the daemon the master does it
+        second = await remote.start("r", b"sleep.cgi", {})
+        assert int((await second.stdout.read()).split()[1]) == other.pid
+        second.release()
+        remote.close()
+
+    run(exchange())
+    os.waitpid(one.pid, 0)
+    one.code = 0
+
+
+def test_no_keeper_to_be_had_is_503(run: RunLoop[Any]) -> None:
+    async def refuse() -> socket.socket:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no keeper today")
+
+    async def hang_up() -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.close()
+        return ours
+
+    async def exchange() -> None:
+        for connect in (refuse, hang_up):
+            remote = RemoteKeeper(connect)
+            for asked in (remote.start("r", b"x", {}), remote.pool("r", b"x")):
+                with pytest.raises(SpawnFailed) as caught:
+                    await asked
+                assert caught.value.status == 503
+            remote.close()
+
+    run(exchange())
+
+
+class Liar:
+    """A keeper that says what the test wants."""
+
+    def __init__(self) -> None:
+        self.ends: list[socket.socket] = []
+        self._inbox = Inbox()
+
+    async def connect(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
+        self.ends.append(theirs)
+        return ours
+
+    async def message(self) -> channel.Message:
+        while True:
+            try:
+                received = self._inbox.receive(self.ends[-1])
+                break
+            except (BlockingIOError, IndexError):
+                await asyncio.sleep(0.001)
+        assert received is not None
+        message, fds = received
+        for fd in fds:
+            os.close(fd)
+        return message
+
+    async def order(self) -> Order:
+        message = await self.message()
+        assert isinstance(message, Order)
+        return message
+
+    def close(self) -> None:
+        for end in self.ends:
+            end.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\xff", b"\x10", b"\x01" * 40, b"x" * 9000, Exited(1, 300, 0.0, 0).encode()],
+)
+def test_keeper_that_speaks_nonsense_is_left(run: RunLoop[Any], nonsense: bytes) -> None:
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        starting = asyncio.ensure_future(remote.start("r", b"x", {}))
+        await liar.order()
+        liar.ends[-1].send(nonsense)
+        while len(liar.ends) < 2:
+            await asyncio.sleep(0.001)
+        order = await liar.order()  # once more, on a new channel
+        send(liar.ends[-1], Started(order.id).encode())
+        script = await starting
+        # After that nothing is repeated.
+        liar.ends[-1].send(nonsense)
+        assert await script.exited() == LOST
+        script.release()
+        remote.close()
+        assert len(liar.ends) == 2
+        liar.close()
+
+    run(exchange())
+
+
+def test_replies_about_unknown_orders_are_nothing(run: RunLoop[Any]) -> None:
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        starting = asyncio.ensure_future(remote.start("r", b"x", {}))
+        order = await liar.order()
+        for reply in (Started(99), Exited(98, 0, 0.0, 0), channel.Failed(97, 0, "x", 500, "y")):
+            send(liar.ends[-1], reply.encode())
+        send(liar.ends[-1], Started(order.id).encode())
+        send(liar.ends[-1], Exited(order.id, 0, 0.5, 4096).encode())
+        script = await starting
+        assert (await script.exited()).cpu == 0.5
+        script.release()
+        remote.close()
+        liar.close()
+
+    run(exchange())
+
+
+def test_orders_that_a_busy_keeper_has_no_room_for_wait_their_turn(run: RunLoop[Any]) -> None:
+    count = 60
+
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        env = {b"HTTP_COOKIE": b"x" * 20_000}
+        starting = [asyncio.ensure_future(remote.start("r", b"x", env)) for _ in range(count)]
+        for _ in range(count):
+            order = await liar.order()
+            send(liar.ends[0], Started(order.id).encode())
+        for script in await asyncio.gather(*starting):
+            script.release()
+        remote.close()
+        liar.close()
+
+    before = own_descriptors()
+    run(exchange())
+    assert own_descriptors() == before
+
+
+def test_pool_of_a_file_and_its_state(kept: Any, run: RunLoop[Any]) -> None:
+    path = kept.script("broken.fcgi", f"#!{sys.executable} -SE\nimport no_such_module\n")
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        assert remote.pool_state(str(path)) == ""
+        assert (await remote.pool("r", b"broken.fcgi")).endswith(b".sock")
+        while not remote.pool_state(str(path)):
+            await asyncio.sleep(0.005)
+        assert "no_such_module" in remote.pool_state(str(path))
+        with pytest.raises(SpawnFailed) as caught:
+            await remote.pool("r", b"broken.fcgi")
+        assert caught.value.status == 502
+        remote.close()
+
+    run(exchange())
+
+
+def test_leaving_keeper_hands_back_a_wish_for_a_pool(run: RunLoop[Any]) -> None:
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        asked = asyncio.ensure_future(remote.pool("r", b"x.fcgi"))
+        await liar.message()
+        send(liar.ends[0], Leaving().encode())
+        while len(liar.ends) < 2:
+            await asyncio.sleep(0.001)
+        send(liar.ends[1], channel.PoolAt(1, b"/run/x.sock").encode())
+        assert await asked == b"/run/x.sock"
+        remote.close()
+        liar.close()
+
+    run(exchange())
