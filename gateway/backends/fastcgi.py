@@ -5,14 +5,8 @@ Decides nothing but how the events of `wire/fcgi_requester.py` become those of t
 
 from collections.abc import Callable, Mapping
 
-from gateway.backends.stream import (
-    Complaint,
-    End,
-    Event,
-    StreamBackend,
-    StreamSettings,
-    always_up,
-)
+from gateway.backends.codec import Complaint, End, Event
+from gateway.backends.stream import StreamBackend, StreamSettings, always_up
 from gateway.backends.supply import Supply
 from gateway.journal import Journal
 from gateway.wire.fcgi_record import CANT_MPX_CONN, OVERLOADED, REQUEST_COMPLETE

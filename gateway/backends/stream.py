@@ -1,8 +1,8 @@
 """The engine for workers reached by a socket, whatever protocol they speak.
 
 Decides the course of one exchange: a connection, the request out, the answer in, and what becomes
-of the connection. Must not know a protocol: a `Codec` supplies it in four functions. Connections
-come from `supply` (which one: `pool`); how bytes move on them is `connection`.
+of the connection. Must not know a protocol: that is a `codec.Codec`. Connections come from `supply`
+(`pool` decides which); how bytes move on them is `connection`.
 
 An exchange whose block is left early closes its connection: for a worker, that is the abort, and
 the only one that all of them understand. Nothing waits while it leaves.
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeAlias
 
+from gateway.backends.codec import Codec, Complaint, End
 from gateway.backends.complaints import Complaints
 from gateway.backends.connection import Connection
 from gateway.backends.described import described
@@ -33,53 +33,6 @@ dropped to keep a connection."""
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT"))
 """Methods of which a second attempt does no harm (RFC 9110 section 9.2.2)."""
-
-
-class Complaint(NamedTuple):
-    """Text for the error log."""
-
-    data: bytes
-
-
-class End(NamedTuple):
-    """The worker is done with the request."""
-
-    status: int = 0
-    """What it says a program would have exited with."""
-    refusal: str = ""
-    """Why it did not take the request; "" if it did."""
-
-
-Event: TypeAlias = bytes | Complaint | End
-
-
-class Codec(Protocol):
-    """One request in some protocol, as bytes. What may be sent when is the engine's business."""
-
-    def open(self, env: Mapping[bytes, bytes], *, keep: bool) -> bytes:
-        """Return what begins a request; `keep` asks for a connection that stays open."""
-        ...
-
-    def piece(self, data: bytes) -> bytes:
-        """Return a piece of the request's body."""
-        ...
-
-    def end(self) -> bytes:
-        """Return what ends the request's body; also of a request that has none."""
-        ...
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Return what the worker's bytes mean: pieces of CGI output, complaints, the end.
-
-        b"" is the end of the connection; where that does not end an answer it means nothing.
-        Raises PeerError.
-        """
-        ...
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request may follow on this connection."""
-        ...
 
 
 def always_up() -> str:
@@ -278,9 +231,8 @@ class Exchange:
 
     def _may_repeat(self) -> bool:
         """Whether the worker cannot have acted on the request, or may act on it twice."""
-        request = self._request
-        if request.length == 0:
-            return request.method in IDEMPOTENT
+        if self._pump is None:
+            return self._request.method in IDEMPOTENT
         return not self._pulled
 
     def _receive(self, data: bytes) -> bool:
@@ -331,6 +283,8 @@ class Exchange:
             self._parts.append(data)
 
     def _response(self, reply: Reply) -> Response:
+        if self._end is not None:
+            self._settle()
         if reply.kind == "local-redirect":
             self._left = 0
             raise LocalRedirect(reply.location)
@@ -340,8 +294,6 @@ class Exchange:
             body = NO_BODY
         elif self._left == 0 or (self._end is not None and self._whole()):
             body, length = b"".join(self._parts), None
-        if self._end is not None:
-            self._settle()
         return Response(
             status=reply.status,
             headers=reply.headers,

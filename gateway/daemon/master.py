@@ -87,7 +87,7 @@ class Master:
         self.stopping = False
         self.deadline = 0.0
         self.delays: dict[str, float] = {}
-        self.due: list[tuple[float, int]] = []
+        self.due: list[tuple[float, Child]] = []
         self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     # -- the loop ------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Master:
             if pools_of(self.settings, user):
                 self._start_keeper(user)
         for front in range(1, self.settings.server.front_count + 1):
-            self._start_front(front)
+            self._start_front(f"front {front}")
         while self.children or not self.stopping:
             for key, _ in self.selector.select(self._timeout()):
                 if key.fileobj == self.wake_read:
@@ -171,7 +171,7 @@ class Master:
         for child in self.children.values():
             child.control.close()
 
-    def _start_front(self, number: int) -> None:
+    def _start_front(self, name: str) -> None:
         def work(control: socket.socket, journal: Journal) -> int:
             # Imported here: asyncio and all that stands on it belong to the fronts alone.
             from gateway.daemon import front
@@ -185,7 +185,7 @@ class Master:
             )
             return front.run(spec, control, journal)
 
-        self._fork(f"front {number}", work)
+        self._fork(name, work)
 
     def _start_keeper(self, user: str) -> Child:
         who = our_account() if user == our_account().name else account(user)
@@ -233,26 +233,28 @@ class Master:
             return
         if code or not child.user:
             self.journal.write("error", f"{child.name} ended with {code}; it is started again")
-        if not child.user:
+        if not child.user or pools_of(self.settings, child.user):
             self._again(child)
-        elif pools_of(self.settings, child.user):
-            self._start_keeper(child.user)
 
     def _again(self, child: Child) -> None:
+        """Have `child` started again: at once, or after a growing delay if it lived too shortly."""
         now = time.monotonic()
         delay = 0.0
         if now - child.born < FAST_DEATH:
             delay = min(DELAY_MAX, self.delays.get(child.name, 0.05) * 2)
         self.delays[child.name] = delay
-        self.due.append((now + delay, int(child.name.removeprefix("front "))))
+        self.due.append((now + delay, child))
 
     def _restart_due(self) -> None:
         now = time.monotonic()
-        due = [number for moment, number in self.due if moment <= now]
+        due = [child for moment, child in self.due if moment <= now]
         if due:
             self.due = [entry for entry in self.due if entry[0] > now]
-            for number in due:
-                self._start_front(number)
+            for child in due:
+                if not child.user:
+                    self._start_front(child.name)
+                elif child.user not in self.keepers:
+                    self._start_keeper(child.user)
 
     # -- messages ------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
     for name, step in steps:
         try:
             step()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise BirthFailed(name, error) from error
 
 
@@ -76,12 +76,11 @@ def _close_others(kept: set[int]) -> None:
     """Close all but `kept`, and see that none of those reaches a script."""
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
-        if fd in kept:
-            if fd > 2:
-                os.set_inheritable(fd, False)
-            continue
         try:
-            os.close(fd)
+            if fd not in kept:
+                os.close(fd)
+            elif fd > 2:
+                os.set_inheritable(fd, False)
         except OSError as error:
             if error.errno != errno.EBADF:  # the listing's own descriptor is closed by now
                 raise

@@ -36,10 +36,10 @@ from gateway.process.channel import (
 )
 from gateway.process.pipes import PipeReader, PipeWriter, Watch
 from gateway.process.post import send
+from gateway.process.running import LOST, Run
 from gateway.process.spec import Exit, SpawnFailed
 
-LOST = Exit(-9, 0.0, 0)
-"""How a script ended whose keeper is gone."""
+__all__ = ["LOST", "PATIENCE", "RemoteKeeper", "Run"]
 
 PATIENCE = 60.0
 """Seconds that an order may wait for its turn where nobody says otherwise."""
@@ -63,102 +63,6 @@ def _too_late(started: "asyncio.Future[None]", patience: float) -> None:
     if not started.done():
         why = f"no place was free for it within {patience:g} s"
         started.set_exception(_Late(0, "queue", why, 503))
-
-
-class Run:
-    """One started script. Whoever has it must `release()` it, whatever happened."""
-
-    __slots__ = (
-        "_channel", "_exited", "_id", "_released", "_settling", "exit", "patience", "stderr",
-        "stdin", "stdout",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        channel: "_Channel",
-        id: int,
-        stdin: PipeWriter | None,
-        stdout: PipeReader,
-        stderr: PipeReader,
-    ) -> None:
-        self._channel = channel
-        self._id = id
-        self.exit: Exit | None = None
-        """How the script's own process ended, once that is known."""
-        self.patience = 5.0
-        """Seconds after that in which a child of it that holds its output is still listened to."""
-        self._settling: asyncio.Future[None] | None = None
-        self._exited: asyncio.Future[Exit] | None = None
-        self._released = False
-        self.stdin = stdin
-        """What is written here is the script's body; None if it has none, or got a file."""
-        self.stdout = stdout
-        self.stderr = stderr
-
-    async def exited(self) -> Exit:
-        """Return how the script's own process ended, once it has. Also works after `release`."""
-        if self.exit is not None:
-            return self.exit
-        if self._exited is None:
-            self._exited = self._channel.loop.create_future()
-        return await asyncio.shield(self._exited)
-
-    async def settled(self, seconds: float) -> Exit | None:
-        """Return how it ended, waiting at most `seconds`; None if it still runs. One at a time."""
-        if self.exit is None:
-            loop = self._channel.loop
-            settling = self._settling = loop.create_future()
-            timer = loop.call_later(seconds, _settle, settling)
-            try:
-                await settling
-            finally:
-                timer.cancel()
-                self._settling = None
-        return self.exit
-
-    def release(self) -> None:
-        """Let go: what still runs is stopped by the keeper, then our pipe ends are closed.
-
-        Signal first, close second: a script that writes into a closed pipe would be blamed for it.
-        """
-        if self._released:
-            return
-        self._released = True
-        if self.exit is None or not (self.stdout.hung_up and self.stderr.hung_up):
-            self._channel.release(self._id)
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close our pipe ends, and tell nobody."""
-        self._released = True
-        if self.stdin is not None:
-            self.stdin.close()
-        self.stdout.close()
-        self.stderr.close()
-
-    def ended(self, how: Exit) -> None:
-        """The channel tells how it ended."""
-        self.exit = how
-        if self._settling is not None:
-            _settle(self._settling)
-        if not (self.stdout.hung_up or self._released):
-            self._channel.watch.turn()  # the pipe's end may be there already, only not yet told
-            if not self.stdout.hung_up:
-                self._channel.loop.call_later(self.patience, self._hear_out)
-        if self._exited is not None and not self._exited.done():
-            self._exited.set_result(how)
-
-    def _hear_out(self) -> None:
-        """The script is gone, its output is held open by a child: what is there is all there is."""
-        if self.stdout.dry:
-            self.stdout.close()
-        elif not (self.stdout.hung_up or self._released):
-            self._channel.loop.call_later(self.patience, self._hear_out)
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class RemoteKeeper:
@@ -187,7 +91,8 @@ class RemoteKeeper:
 
         `stdin` is a descriptor that becomes its standard input and stays the caller's to close;
         else `body` makes a pipe for it; else it reads an empty file. Raises SpawnFailed, also
-        (503) when no keeper could be had or it was not started within `patience` seconds, and ValueError for a NUL in `env`.
+        (503) when no keeper could be had or it was not started within `patience` seconds, and
+        ValueError for a NUL in `env`.
         """
         block = environment_block(env)
         for _ in range(2):
@@ -327,12 +232,12 @@ class _Channel:
         except _Late:
             raise  # the keeper must be told, which `release` does
         except (SpawnFailed, _Gone):
-            self._runs.pop(id, None)
             run.abandon()
             raise
         finally:
             if not running:
                 self._starting.pop(id, None)
+                self._runs.pop(id, None)  # a queued order that is released is never answered
                 run.release()  # cancelled: the keeper must know; else this is nothing
         return run
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -39,24 +40,23 @@ HEAD = b"Content-Type: text/plain\r\n\r\n"
 
 
 class Pieces:
-    """A request body of these pieces; an exception among them is raised when its turn comes."""
+    """A request body of these pieces. An event among them is waited for, an exception raised."""
 
-    def __init__(self, *pieces: bytes | Exception) -> None:
+    def __init__(self, *pieces: bytes | Exception | asyncio.Event) -> None:
         self.pieces = list(pieces)
         self.pulled = 0
-        """Pieces that were asked for."""
-        self.gate = asyncio.Event()
-        self.gate.set()
+        """How often a piece was asked for."""
 
     async def read(self) -> bytes:
         self.pulled += 1
-        await self.gate.wait()
-        if not self.pieces:
-            return b""
-        piece = self.pieces.pop(0)
-        if isinstance(piece, Exception):
-            raise piece
-        return piece
+        while self.pieces:
+            piece = self.pieces.pop(0)
+            if isinstance(piece, bytes):
+                return piece
+            if isinstance(piece, Exception):
+                raise piece
+            await piece.wait()
+        return b""
 
 
 def make_request(
@@ -189,12 +189,16 @@ class Setup:
     def path(self) -> str:
         return str(self.directory / "worker.sock")
 
+    def forget(self) -> None:
+        """Take away the socket of workers that have gone."""
+        Path(self.path).unlink(missing_ok=True)
+
     def logged(self) -> str:
         return (self.directory / "log").read_text()
 
     def backend(
         self,
-        *addresses: str,
+        *addresses: str | Address,
         capacity: int = 4,
         down: Callable[[], str] | None = None,
         keep: bool = True,
@@ -202,7 +206,8 @@ class Setup:
         environment: dict[bytes, bytes] | None = None,
     ) -> FastCgi:
         journal = Journal(self.log, "test")
-        places = tuple(Address(path) for path in addresses or (self.path,))
+        given = addresses or (self.path,)
+        places = tuple(Address(item) if isinstance(item, str) else item for item in given)
         settings = StreamSettings(keep=keep, stream=stream, environment=environment or {})
         supply = Supply("app", Pool(places, capacity), journal)
         if down is None:
@@ -231,14 +236,15 @@ class Setup:
         server = await asyncio.start_unix_server(serve, path or self.path)
         try:
             yield
-        finally:
             server.close()
             await self.until(lambda: not self.open)
+        finally:
+            server.close()
         assert not errors
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what it waits for may be in another process
                 await asyncio.sleep(0.001)
 
     async def ask(self, backend: FastCgi, request: Request) -> tuple[Response, bytes]:
@@ -284,8 +290,6 @@ def pieces() -> type[Pieces]:
 @pytest.fixture
 def start(setup: Setup) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a real WSGI worker on the pool's socket: `engine` "gateway" or "flup"."""
-    import socket
-
     listener = socket.socket(socket.AF_UNIX)
     processes: list[subprocess.Popen[bytes]] = []
 

@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import os
-import resource
+import socket
 import warnings
 
 import pytest
 
+from gateway.backends.pool import parse_address
 from gateway.exchange import Limits, LocalRedirect, Refused, Truncated
 
 HEAD = b"Content-Type: text/plain\r\n\r\n"
@@ -83,27 +84,26 @@ def test_answer_comes_piece_by_piece(setup, run, new_request):
 
 
 def test_answer_is_seen_while_the_body_is_still_sent(setup, run, new_request, pieces):
-    async def script(worker):
-        await worker.params()
-        assert (await worker.record()).content == b"first"
-        worker.out(HEAD + b"early")
-        assert (await worker.record()).content == b"second"
-        assert (await worker.record()).content == b""
-        worker.answer(b" late")
-        await worker.left()
-
     async def main():
-        body = pieces(b"first", b"second")
+        step = asyncio.Event()
+
+        async def script(worker):
+            await worker.params()
+            assert (await worker.record()).content == b"first"
+            worker.out(HEAD + b"early")
+            assert (await worker.record()).content == b"second"
+            assert (await worker.record()).content == b""
+            worker.answer(b" late")
+            await worker.left()
+
         backend = setup.backend()
+        body = pieces(b"first", step, b"second")
         async with setup.scripted(script):
-            body.gate.clear()
-            asked = asyncio.create_task(backend(new_request("POST", body=body)).__aenter__())
-            await setup.until(lambda: body.pulled == 1)
-            body.gate.set()
-            response = await asked
-            assert await response.body.read() == b"early"
-            assert await response.body.read() == b" late"
-            assert await response.body.read() == b""
+            async with backend(new_request("POST", body=body)) as response:
+                assert await response.body.read() == b"early"
+                step.set()
+                assert await response.body.read() == b" late"
+                assert await response.body.read() == b""
             backend.supply.close()
 
     run(main())
@@ -114,7 +114,7 @@ def test_bodies_of_any_size_both_ways(setup, run, new_request, pieces, size):
     data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
 
     async def script(worker):
-        params, body = await worker.request()
+        _, body = await worker.request()
         assert body == data
         worker.answer(HEAD + body)
         await worker.left()
@@ -133,8 +133,7 @@ def test_bodies_of_any_size_both_ways(setup, run, new_request, pieces, size):
 def test_chunked_body_is_spooled_so_that_its_length_is_known(setup, run, new_request, pieces):
     async def script(worker):
         params, body = await worker.request()
-        worker.answer(HEAD + params[b"CONTENT_LENGTH"] + b" %d" % len(body))
-        await worker.left()
+        worker.answer(HEAD + params.get(b"CONTENT_LENGTH", b"none") + b" %d" % len(body))
 
     async def main():
         backend = setup.backend()
@@ -142,8 +141,9 @@ def test_chunked_body_is_spooled_so_that_its_length_is_known(setup, run, new_req
             body = pieces(b"x" * 100_000, b"y" * 30_000)
             _, answer = await setup.ask(backend, new_request("POST", body=body, length=None))
             assert answer == b"130000 130000"
-            _, answer = await setup.ask(backend, new_request("POST", length=None))
             backend.supply.close()
+            _, answer = await setup.ask(backend, new_request("POST", length=None))
+            assert answer == b"none 0"
 
     run(main())
 
@@ -170,9 +170,7 @@ def test_chunked_body_is_streamed_where_the_route_says_so(setup, run, new_reques
 
 
 @pytest.mark.parametrize("length", [None, 10])
-def test_too_large_a_body_is_refused_and_the_worker_let_go(
-    setup, run, new_request, pieces, length
-):
+def test_too_large_a_body_is_refused_and_the_worker_let_go(setup, run, new_request, pieces, length):
     async def script(worker):
         await worker.params()
         assert (await worker.record()).content == b"12345"
@@ -197,13 +195,16 @@ def test_body_that_breaks_off_after_the_head_shows(setup, run, new_request, piec
         assert await worker.left()
 
     async def main():
+        step = asyncio.Event()
         backend = setup.backend()
-        body = pieces(b"12345", ConnectionResetError("client left"))
+        body = pieces(b"12345", step, ConnectionResetError("client left"))
         async with setup.scripted(script):
             async with backend(new_request("POST", body=body, length=10)) as response:
                 assert await response.body.read() == b"begun"
+                step.set()
                 with pytest.raises(ConnectionResetError):
                     await response.body.read()
+            assert backend.supply.pool.open == 0
 
     run(main())
 
@@ -221,12 +222,12 @@ def test_answer_to_an_unread_body_is_used(setup, run, new_request, pieces, close
     async def main():
         backend = setup.backend()
         for _ in range(5):
+            setup.forget()
             body = pieces(*[b"x" * 65536] * 200)
             async with setup.scripted(script):
                 response, answer = await setup.ask(backend, new_request("POST", body=body))
             assert (response.status, answer) == (401, b"who are you?")
             assert backend.supply.pool.open == 0  # out of step, so not kept
-            os.unlink(setup.path) if os.path.exists(setup.path) else None
 
     run(main())
 
@@ -513,6 +514,55 @@ def test_another_address_is_tried(setup, run, new_request):
     run(main())
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_worker_over_tcp(setup, run, new_request, host):
+    async def main():
+        async def serve(reader, writer):
+            head, out, end = b"\x01\x06\x00\x01", b"\x00\x1c\x00\x00", b"\x01\x03\x00\x01\x00\x08"
+            await reader.readuntil(b"\x01\x05\x00\x01\x00\x00\x00\x00")
+            writer.write(head + out + HEAD + end + bytes(10))
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "localhost", 0)
+        families = {sock.family: sock.getsockname()[1] for sock in server.sockets}
+        if host == "[::1]" and socket.AF_INET6 not in families:
+            return  # a machine without IPv6
+        family = socket.AF_INET6 if host == "[::1]" else socket.AF_INET
+        port = families.get(family, next(iter(families.values())))
+        backend = setup.backend(parse_address(f"{host}:{port}"))
+        for _ in range(2):
+            if host != "localhost" or len(families) == 1:
+                response, _ = await setup.ask(backend, new_request())
+                assert response.status == 200
+        backend.supply.close()
+        server.close()
+
+    run(main())
+
+
+def test_full_backlog_is_waited_for_and_then_a_503(setup, run, new_request):
+    async def main():
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.bind(setup.path)
+            listener.listen(0)
+            first.connect(setup.path)  # now it is full
+            backend = setup.backend()
+            asked = setup.refused(backend, new_request(limits=Limits(wait=0.05)))
+            refusal = await asked
+            assert refusal.status == 503
+            assert "no answer in time" in setup.logged()
+            second = asyncio.create_task(setup.ask(backend, new_request(limits=Limits(wait=10))))
+            await asyncio.sleep(0)
+            accepted, _ = listener.accept()
+            accepted.close()
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            assert backend.supply.pool.open == 0
+
+    run(main())
+
+
 # Kept connections
 
 
@@ -570,17 +620,20 @@ def test_idle_connection_that_ends_is_forgotten(setup, run, new_request):
 
 
 def test_idle_connection_that_speaks_is_closed(setup, run, new_request):
-    async def script(worker):
-        await worker.request()
-        worker.answer(HEAD)
-        await asyncio.sleep(0)
-        worker.out(b"unasked")
-        assert await worker.left()
-
     async def main():
+        step = asyncio.Event()
+
+        async def script(worker):
+            await worker.request()
+            worker.answer(HEAD)
+            await step.wait()
+            worker.out(b"unasked")
+            assert await worker.left()
+
         backend = setup.backend()
         async with setup.scripted(script):
             await setup.ask(backend, new_request())
+            step.set()
             await setup.until(lambda: backend.supply.pool.open == 0)
 
     run(main())
@@ -634,27 +687,25 @@ def test_new_connection_that_ends_is_not_tried_again(setup, run, new_request):
     run(main())
 
 
-def test_stale_connection_that_was_closed_before_the_body(setup, run, new_request, pieces):
-    """The worker's end is in the kernel already; the body must not be pulled for it."""
-
-    async def script(worker):
-        if setup.connections == 1:
-            await worker.request()
-            worker.answer(HEAD)
-            return
-        _, body = await worker.request()
-        worker.answer(HEAD + body)
-        await worker.left()
+def test_stale_connection_is_seen_before_the_body_is_pulled(setup, run, new_request, pieces):
+    """The worker's end is in the kernel already, but the loop has had no turn to see it."""
 
     async def main():
+        writers = []
+
+        async def script(worker):
+            writers.append(worker.writer)
+            _, body = await worker.request()
+            worker.answer(HEAD + body)
+            await worker.left()
+
         backend = setup.backend()
         async with setup.scripted(script):
             await setup.ask(backend, new_request())
-            connection = backend.supply.pool.idle[0]
-            receiver, connection.receiver = connection.receiver, lambda *_: None
-            connection.receiver = receiver  # the loop has had no turn to see it
-            body = pieces(b"whole")
-            _, answer = await setup.ask(backend, new_request("POST", body=body))
+            number = writers[0].get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(number)) as end:
+                end.shutdown(socket.SHUT_RDWR)
+            _, answer = await setup.ask(backend, new_request("POST", body=pieces(b"whole")))
             assert answer == b"whole"
             backend.supply.close()
         assert setup.connections == 2
@@ -957,7 +1008,7 @@ def test_slow_worker_stops_the_upload(setup, run, new_request, pieces):
             await worker.left()
 
         backend = setup.backend()
-        body = pieces(*[b"x" * 65536] * 500)
+        body = pieces(*[b"x" * 65536] * 200)
         async with setup.scripted(script):
             async with backend(new_request("POST", body=body)) as response:
                 last = -1
@@ -969,7 +1020,7 @@ def test_slow_worker_stops_the_upload(setup, run, new_request, pieces):
                 step.set()
                 while await response.body.read():
                     pass
-                assert body.pulled == 500
+                assert body.pulled == 200
             backend.supply.close()
 
     run(main())
@@ -1001,4 +1052,3 @@ def test_nothing_is_left_open(setup, run, new_request, pieces):
         warnings.simplefilter("error", ResourceWarning)
         run(main())
         gc.collect()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0

@@ -300,7 +300,7 @@ class Pool:
         self.listener.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
     pools: list[Pool] = []
 
@@ -318,27 +318,27 @@ def make_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
         pool.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def pool(make_pool: Callable[..., Pool]) -> Pool:
     """A listening socket; no worker is started yet."""
     return make_pool()
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(pool: Pool) -> Client:
     """A connection to one worker with one thread."""
     pool.start()
     return pool.connect()
 
 
-@pytest.fixture()
+@pytest.fixture
 def threaded(pool: Pool) -> Client:
     """A connection to one worker with three threads."""
     pool.start("--threads", "3")
     return pool.connect()
 
 
-@pytest.fixture()
+@pytest.fixture
 def flup_pool(make_pool: Callable[..., Pool]) -> Pool:
     return make_pool(guest=FLUP_WORKER)
 
@@ -361,7 +361,7 @@ def any_python(request: pytest.FixtureRequest) -> str:
     return python
 
 
-@pytest.fixture()
+@pytest.fixture
 def gate(tmp_path: Path) -> str:
     """A FIFO: an application that reads it waits until `opened` writes."""
     path = str(tmp_path / "gate")
@@ -369,7 +369,7 @@ def gate(tmp_path: Path) -> str:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def opened() -> Callable[[str], None]:
     """Let the application that waits at a gate go on; first wait until it is there."""
 
@@ -380,7 +380,7 @@ def opened() -> Callable[[str], None]:
     return open_gate
 
 
-@pytest.fixture()
+@pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
     """Look at a condition until it holds, for at most ten seconds."""
 
@@ -393,7 +393,7 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
     return wait
 
 
-@pytest.fixture()
+@pytest.fixture
 def wire() -> type:
     """The bytes of records, for what `Client` would never send."""
 

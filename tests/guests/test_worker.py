@@ -408,10 +408,13 @@ def test_what_is_not_fastcgi_closes_that_connection_only(client, pool, data):
 
 def test_params_without_end_are_bounded(client, wire, pool):
     client.send(wire.record(1, BEGIN_1))
-    with pytest.raises((EOFError, ConnectionError)):
-        for _ in range(100):
+
+    def send_for_ever():
+        while True:
             client.send(wire.record(4, b"\0" * 65535))
-        client.receive(1)
+
+    with pytest.raises(ConnectionError):
+        send_for_ever()
     assert pool.connect().ask("/").body == b"hello world\n"
 
 

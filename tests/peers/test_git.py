@@ -125,6 +125,7 @@ def test_fetch_that_sends_its_many_haves_in_chunks(git, bare, served, tmp_path):
         *SMALL_BUFFER, "-c", "protocol.version=0", "-c", "fetch.negotiationAlgorithm=consecutive",
         "fetch", "-q", at=copy, trace=trace,
     )  # fmt: skip
+    assert "transfer-encoding: chunked" in trace.read_text(errors="replace").lower()
     assert git("rev-parse", "origin/main", at=copy) == pushed
     git("fsck", "--full", at=copy)
 

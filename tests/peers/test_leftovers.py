@@ -24,6 +24,12 @@ printf '%s %s\\n' $$ $! > {pids}.new && mv {pids}.new {pids}
 wait
 """
 
+APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
+
 HEADER = "printf 'Content-Type: text/plain\\n\\nbegun\\n'"
 IGNORE = "trap '' TERM"
 WRITE = "exec yes"
@@ -160,10 +166,7 @@ def test_killed_master(gateway, site, hang, alive, poll, before):
 
 
 def test_killed_master_with_a_pool(gateway, root, alive, poll, tmp_path):
-    (tmp_path / "app.py").write_text(
-        "def application(environ, start_response):\n"
-        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n    return [b'ok']\n"
-    )
+    (tmp_path / "app.py").write_text(APPLICATION)
     daemon = gateway(
         f'[[site]]\nhosts = ["localhost"]\nroot = "{root}"\n'
         '[[site.route]]\npath = "/app/"\npool = "app"\n'
@@ -205,9 +208,7 @@ def test_stop_finishes_what_runs(gateway, script, site, tmp_path, poll):
 def test_stop_leaves_no_sockets(gateway, script, root, tmp_path):
     script(
         "a.fcgi",
-        f"#!{sys.executable}\nfrom flup.server.fcgi import WSGIServer\n"
-        "def application(environ, start_response):\n"
-        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n    return [b'ok']\n"
+        f"#!{sys.executable}\nfrom flup.server.fcgi import WSGIServer\n{APPLICATION}"
         "WSGIServer(application).run()\n",
     )
     daemon = gateway(
@@ -225,27 +226,34 @@ def test_descriptors_do_not_grow(gateway, script, root, site, poll, tmp_path):
     script("bad.cgi", "#!/bin/sh\nexit 3\n")
     script("mode.cgi", "#!/bin/sh\n", 0o644)
     (root / "a.bin").write_bytes(bytes(1 << 20))
-    daemon = gateway(QUICK + site)
+    (tmp_path / "app.py").write_text(APPLICATION)
+    daemon = gateway(
+        f'{QUICK}{site}[[site.route]]\npath = "/app/"\npool = "app"\n'
+        f'[pool.app]\nwsgi = "app:application"\ndirectory = "{tmp_path}"\n'
+        f'python = "{sys.executable}"\nprocesses = 1\n'
+    )
     keeper = int(daemon.get("/pid.cgi").text)
     (front,) = daemon.fronts(keeper)
+    watched = (daemon.master, front, keeper)
 
     def some(count: int) -> None:
         with requests.Session() as session:
             session.trust_env = False
             for _ in range(count):
-                for path in ("/pid.cgi", "/bad.cgi", "/mode.cgi", "/a.bin", "/none"):
+                for path in ("/pid.cgi", "/bad.cgi", "/mode.cgi", "/a.bin", "/none", "/app/"):
                     session.get(daemon.url + path, timeout=30)
                 session.post(daemon.url + "/pid.cgi", data=b"x" * 300_000, timeout=30)
                 session.post(daemon.url + "/pid.cgi", data=iter([b"x" * 9000]), timeout=30)
-                ask(daemon, "/a.bin").close()
-                ask(daemon, "/pid.cgi").close()
+                for path in ("/a.bin", "/pid.cgi", "/app/"):
+                    ask(daemon, path).close()
 
     some(10)
-    before = poll(lambda: descriptors(front), "the front runs"), descriptors(keeper)
+    before = {pid: descriptors(pid) for pid in watched}
     some(35)
-    # What is on its way out may take a moment; a leak stays.
-    poll(lambda: descriptors(front) <= before[0] + 2, "the front's descriptors are closed")
-    poll(lambda: descriptors(keeper) <= before[1] + 2, "the keeper's descriptors are closed")
+    for pid in watched:
+        # What is on its way out may take a moment; a leak stays.
+        few = before[pid] + 2
+        poll(lambda pid=pid, few=few: descriptors(pid) <= few, "its descriptors are closed")
     assert int(daemon.get("/pid.cgi").text) == keeper
 
 

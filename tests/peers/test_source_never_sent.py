@@ -2,11 +2,16 @@
 
 import os
 import resource
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 SECRET = "source-that-nobody-may-see"
 RUNS = f"#!/bin/sh\n# {SECRET}\nprintf 'Content-Type: text/plain\\n\\nran\\n'\n"
+PARENT = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s\\n' $PPID\n"
 
 REQUESTS = [
     ("GET", {}),
@@ -26,7 +31,6 @@ REQUESTS = [
 
 UNRUNNABLE = {
     "not executable": (RUNS, 0o644),
-    "not readable": (RUNS, 0o000),
     "interpreter missing": (f"#!/nowhere/perl\n# {SECRET}\n", 0o755),
     "CRLF in the first line": (RUNS.replace("\n", "\r\n"), 0o755),
     "no first line": (f"# {SECRET}\necho ran\n", 0o755),
@@ -46,8 +50,6 @@ def check_all(daemon, path: str, *, statuses: range) -> None:
 
 @pytest.mark.parametrize("why", sorted(UNRUNNABLE))
 def test_script_that_cannot_run(gateway, script, site, why):
-    if why == "not readable" and os.geteuid() == 0:
-        pytest.skip("peer missing: an ordinary user (root may read every file)")
     text, mode = UNRUNNABLE[why]
     script("a.cgi", text, mode)
     daemon = gateway(site)
@@ -113,7 +115,7 @@ def test_copies_that_editors_leave(gateway, script, site, name):
 
 def test_descriptors_used_up_in_the_keeper(gateway, script, site, poll):
     script("a.cgi", RUNS)
-    script("pid.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s\\n' $PPID\n")
+    script("pid.cgi", PARENT)
     daemon = gateway(site)
     keeper = int(daemon.get("/pid.cgi").text)
     assert keeper in daemon.processes()
@@ -125,15 +127,59 @@ def test_descriptors_used_up_in_the_keeper(gateway, script, site, poll):
     poll(lambda: daemon.get("/a.cgi").text == "ran\n", "the script runs again")
 
 
-def test_fork_refused(gateway, script, site, poll):
-    if os.geteuid() == 0:
-        pytest.skip("peer missing: an ordinary user (RLIMIT_NPROC does not bind root)")
-    script("a.cgi", RUNS)
-    script("pid.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s\\n' $PPID\n")
-    daemon = gateway(site)
+@pytest.fixture
+def ordinary(gateway, root):
+    """A directory and a daemon whose scripts run as somebody whom limits and modes bind, which they
+    do not for root: as ourselves, or else as "nobody", who needs a directory he may enter."""
+    if os.geteuid() != 0:
+        yield root, lambda: gateway(settings(root, ""))
+        return
+    directory = Path(tempfile.mkdtemp(prefix="gw-"))
+    directory.chmod(0o755)
+    try:
+        yield directory, lambda: gateway(settings(directory, 'user = "nobody"\n'))
+    finally:
+        shutil.rmtree(directory)
+
+
+def settings(directory: Path, user: str) -> str:
+    return (
+        f'[[site]]\nhosts = ["localhost"]\nroot = "{directory}"\n{user}'
+        '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n'
+    )
+
+
+def test_script_that_its_user_may_not_read(ordinary):
+    directory, start = ordinary
+    path = directory / "a.cgi"
+    path.write_text(RUNS)
+    path.chmod(0o111)
+    daemon = start()
+    check_all(daemon, "/a.cgi", statuses=range(400, 600))
+
+
+def soft_limit(keeper: int, value: str) -> str:
+    """Set the soft limit on processes of `keeper`; return what it was. Only its own user may."""
+    status = Path(f"/proc/{keeper}").stat()
+    who = {"user": status.st_uid, "group": status.st_gid, "extra_groups": []}
+    command = ["prlimit", f"--pid={keeper}", "--raw", "--noheadings", "--output=SOFT", "--nproc"]
+    whose = who if os.geteuid() == 0 else {}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, **whose)
+    subprocess.run(["prlimit", f"--pid={keeper}", f"--nproc={value}:"], check=True, **whose)
+    return done.stdout.strip()
+
+
+@pytest.mark.peer("prlimit")
+def test_fork_refused(ordinary, poll):
+    directory, start = ordinary
+    for name, text in (("a.cgi", RUNS), ("pid.cgi", PARENT)):
+        path = directory / name
+        path.write_text(text)
+        path.chmod(0o755)
+    daemon = start()
     keeper = int(daemon.get("/pid.cgi").text)
-    soft, hard = resource.prlimit(keeper, resource.RLIMIT_NPROC)
-    resource.prlimit(keeper, resource.RLIMIT_NPROC, (1, hard))
+    before = soft_limit(keeper, "0")
     check_all(daemon, "/a.cgi", statuses=range(500, 600))
-    resource.prlimit(keeper, resource.RLIMIT_NPROC, (soft, hard))
+    assert "a.cgi" in daemon.log
+    soft_limit(keeper, before)
     poll(lambda: daemon.get("/a.cgi").text == "ran\n", "the script runs again")

@@ -97,7 +97,7 @@ def test_kind_of_file(mode: int, words: str) -> None:
 @pytest.mark.parametrize(
     ("status", "stderr", "words"),
     [
-        (1, b"Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'cgi'\n",
+        (1, b"Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'cgi'",
          "legacy-cgi"),
         (1, b"ImportError: No module named cgitb\n", "legacy-cgi"),
         (1, b"ModuleNotFoundError: No module named 'telnetlib'", "removed the module telnetlib"),

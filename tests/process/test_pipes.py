@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,6 +25,22 @@ def pipe() -> tuple[int, int]:
     return reader, writer
 
 
+def fill(writer: int) -> int:
+    """Write until there is no room; return how much there was."""
+    sent = 0
+    while select.select([], [writer], [], 0)[1]:
+        sent += os.write(writer, b"y" * 4096)
+    return sent
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it does not come")
+
+
 def test_read_takes_what_is_there_and_waits_for_what_is_not(run: RunLoop) -> None:
     async def body() -> None:
         fd, writer = pipe()
@@ -32,16 +49,13 @@ def test_read_takes_what_is_there_and_waits_for_what_is_not(run: RunLoop) -> Non
         assert await reader.read() == b"early"
         for piece in (b"one", b"two"):
             waiting = asyncio.ensure_future(reader.read())
-            await asyncio.sleep(0)
-            assert reader.dry
+            await until(lambda: reader.dry)
             os.write(writer, piece)
             assert await waiting == piece
         os.write(writer, b"last")
         os.close(writer)
-        assert await reader.read() == b"last"
-        assert not reader.ended
-        assert await reader.read() == b""
-        assert reader.ended
+        assert [await reader.read(), reader.ended] == [b"last", False]
+        assert [await reader.read(), reader.ended] == [b"", True]
         assert await reader.read() == b""
         reader.close()
 
@@ -56,10 +70,7 @@ def test_nothing_is_read_that_nobody_waits_for(run: RunLoop) -> None:
         await asyncio.sleep(0)
         os.write(writer, b"x")
         await waiting
-        sent = 0
-        with pytest.raises(BlockingIOError):
-            while True:
-                sent += os.write(writer, b"y" * 4096)
+        sent = fill(writer)
         for _ in range(20):
             await asyncio.sleep(0)
         with pytest.raises(BlockingIOError):
@@ -139,8 +150,7 @@ def test_tap_is_given_everything_and_the_end(run: RunLoop) -> None:
             except BlockingIOError:
                 await asyncio.sleep(0.001)
         os.close(writer)
-        while not reader.ended:
-            await asyncio.sleep(0.001)
+        await until(lambda: reader.ended)
         assert len(b"".join(got)) == total
         assert b"".join(got).startswith(b"before")
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.process.channel import Exited, Failed, Release, Started
-from gateway.process.spec import KeeperSpec, ScriptRoot
+from gateway.process.spec import KeeperSpec
 
 Keep = Callable[..., Any]
 Until = Callable[[Callable[[], object], str], None]
@@ -35,6 +35,25 @@ print(json.dumps({{
     "blocking": [os.get_blocking(fd) for fd in (0, 1, 2)],
 }}))
 """
+
+NAMES = [
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "DYLD_INSERT_LIBRARIES",
+    "BASH_ENV",
+    "ENV",
+    "IFS",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERLLIB",
+    "RUBYOPT",
+    "NODE_OPTIONS",
+    "HTTP_PROXY",
+    "http_proxy",
+    "BASH_FUNC_ls%%",
+]
 
 
 def show(channel: Any, content: Content, script: str, *rest: Any, **more: Any) -> dict[str, Any]:
@@ -98,11 +117,7 @@ def test_environment_is_the_order_and_the_settings_and_nothing_else(
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    "LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES BASH_ENV ENV IFS PYTHONPATH PYTHONSTARTUP "
-    "PERL5OPT PERL5LIB PERLLIB RUBYOPT NODE_OPTIONS HTTP_PROXY BASH_FUNC_ls%%".split(),
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_name_that_changes_how_programs_start_is_dropped(
     kept: Any, channel: Any, content: Content, name: str
 ) -> None:
@@ -291,7 +306,8 @@ def test_background_child_outlives_its_script_but_not_its_release(
     out, _ = channel.order(1, "leaves.cgi")
     assert channel.reply() == Started(1)
     child = int(os.read(out, 100))
-    assert channel.reply() == Exited(1, 0, pytest.approx(0, abs=60), pytest.approx(0, abs=1e12))
+    ended = channel.reply()
+    assert (type(ended), ended.status) == (Exited, 0)
     assert lives(child)
     channel.send(Release(1))
     until(lambda: not lives(child), "the child outlives its release")
@@ -372,7 +388,7 @@ def test_two_hundred_runs_leave_no_descriptor(kept: Any, channel: Any, until: Un
     channel.reply()
     before = kept.descriptors()
     for id in range(2, 202):
-        out, err = channel.order(id, "ok.cgi" if id % 4 else "none.cgi")
+        channel.order(id, "ok.cgi" if id % 4 else "none.cgi")
         reply = channel.reply()
         if isinstance(reply, Started):
             channel.reply()
