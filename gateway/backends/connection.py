@@ -233,19 +233,29 @@ async def _connect_unix(path: str) -> socket.socket:
 
 
 async def _connect_tcp(host: str, port: int) -> socket.socket:
+    """Connect to a host: a name may have several addresses, of which not all need answer."""
     loop = asyncio.get_running_loop()
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
-        where: tuple[object, ...] = (host, port)
+        return await _connect_to(family, (host, port))
     except ValueError:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, where = found[0][0], found[0][4]
+    failure = OSError("the name has no address")
+    for entry in found:
+        try:
+            return await _connect_to(entry[0], entry[4])
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _connect_to(family: int, where: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     connected = False
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, where)
+        await asyncio.get_running_loop().sock_connect(sock, where)
         connected = True
         return sock
     finally:

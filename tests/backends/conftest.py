@@ -215,8 +215,11 @@ class Setup:
         return FastCgi(settings, supply, journal, down=down)
 
     @asynccontextmanager
-    async def scripted(self, script: Script, path: str = "") -> AsyncIterator[None]:
-        """Run `script` for each connection; what it raises fails the test."""
+    async def scripted(self, script: Script, host: str = "") -> AsyncIterator[int]:
+        """Run `script` for each connection; what it raises fails the test.
+
+        On the pool's Unix socket, or on a port of `host`, which is given.
+        """
         errors: list[BaseException] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,9 +236,14 @@ class Setup:
                 self.open -= 1
                 writer.close()
 
-        server = await asyncio.start_unix_server(serve, path or self.path)
+        port = 0
+        if host:
+            server = await asyncio.start_server(serve, host, 0)
+            port = server.sockets[0].getsockname()[1]
+        else:
+            server = await asyncio.start_unix_server(serve, self.path)
         try:
-            yield
+            yield port
             server.close()
             await self.until(lambda: not self.open)
         finally:
