@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import uvloop
 
@@ -118,5 +119,7 @@ async def _listen(
         return HttpConnection(door)
 
     if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(connection, sock=listener, backlog=2048)
+        # The path is the master's: another front may still listen there.
+        ours: dict[str, Any] = {"cleanup_socket": False}
+        return await loop.create_unix_server(connection, sock=listener, backlog=2048, **ours)
     return await loop.create_server(connection, sock=listener, backlog=2048)

@@ -26,8 +26,9 @@ from gateway.config.keepers import (
 )
 from gateway.config.settings import Settings
 from gateway.daemon.runtime import Logs, Runtime, open_logs
+from gateway.daemon.signals import Signals
 from gateway.journal import Journal
-from gateway.listeners.sockets import open_listener
+from gateway.listeners.sockets import open_listener, remove_paths
 from gateway.process import birth, keeper, orphans
 from gateway.process.channel import (
     Attach,
@@ -71,9 +72,11 @@ class Master:
         runtime: Runtime,
         logs: Logs,
         listeners: Sequence[socket.socket],
+        signals: Signals,
         *,
         explain: bool,
     ) -> None:
+        self.signals = signals
         self.settings = settings
         self.runtime = runtime
         self.logs = logs
@@ -88,17 +91,13 @@ class Master:
         self.deadline = 0.0
         self.delays: dict[str, float] = {}
         self.due: list[tuple[float, Child]] = []
-        self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     # -- the loop ------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         birth.subreaper()
-        for number in SIGNALS:
-            signal.signal(number, _ignore)
-        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        self.selector.register(self.wake_read, selectors.EVENT_READ)
+        self.selector.register(self.signals.fd, selectors.EVENT_READ)
         for user in users(self.settings):
             if pools_of(self.settings, user):
                 self._start_keeper(user)
@@ -106,8 +105,8 @@ class Master:
             self._start_front(f"front {front}")
         while self.children or not self.stopping:
             for key, _ in self.selector.select(self._timeout()):
-                if key.fileobj == self.wake_read:
-                    self._signals()
+                if key.fileobj == self.signals.fd:
+                    self._signalled()
                 elif key.data.pid in self.children:
                     self._message(key.data)
             self._restart_due()
@@ -120,8 +119,8 @@ class Master:
             moments.append(self.deadline)
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
-    def _signals(self) -> None:
-        received = os.read(self.wake_read, 4096)
+    def _signalled(self) -> None:
+        received = self.signals.take()
         if signal.SIGCHLD in received:
             self._reap()
         if signal.SIGUSR1 in received:
@@ -162,12 +161,8 @@ class Master:
     def _forget(self) -> None:
         """In a new child: let go of what is the master's. A sibling's control socket that stayed
         open here would hide the master's death from that sibling."""
-        signal.set_wakeup_fd(-1)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        self.signals.give_up()
         self.selector.close()
-        os.close(self.wake_read)
-        os.close(self.wake_write)
         for child in self.children.values():
             child.control.close()
 
@@ -314,6 +309,8 @@ class Master:
         limits = self.settings.limits
         drain = 0.0 if self.stopping else limits.drain
         self.stopping = True
+        for listener in self.listeners:
+            listener.close()  # the fronts close theirs; nobody waits for an answer that never comes
         self.deadline = now + drain + limits.grace + 2.0
         self.due.clear()
         for child in self.children.values():
@@ -347,21 +344,21 @@ def _tell(child: Child, message: Message, *descriptors: int) -> None:
         pass  # it is gone already; SIGCHLD says the rest
 
 
-def _ignore(number: int, frame: object) -> None:
-    """The wake-up descriptor tells the loop; nothing is done inside a signal handler."""
-
-
 def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int:
     """Run the daemon in the foreground. Return its exit code.
 
     `explain` shows the reasons of failures in the browser; `announce` is printed when it listens.
     """
+    signals = Signals(SIGNALS)
+    listeners: list[socket.socket] = []
     try:
         logs = open_logs(settings.log)
-        listeners = [open_listener(address) for address in settings.listen.http]
+        for address in settings.listen.http:
+            listeners.append(open_listener(address))
         runtime = Runtime.prepare(settings)
     except OSError as error:
         print(f"gateway: {error.strerror or error}", file=sys.stderr)
+        remove_paths(settings.listen.http[: len(listeners)])
         return 1
     try:
         if announce:
@@ -369,9 +366,7 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
         if front_account(settings).uid == 0:
             text = "all of this runs as root; [server] user gives the fronts another account"
             Journal(logs.error, "master").write("warn", text)
-        return Master(settings, runtime, logs, listeners, explain=explain).run()
+        return Master(settings, runtime, logs, listeners, signals, explain=explain).run()
     finally:
-        for address in settings.listen.http:
-            if address.path:
-                os.unlink(address.path)
+        remove_paths(settings.listen.http)
         runtime.remove()

@@ -12,7 +12,6 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Coroutine, Generator
-from types import coroutine
 from typing import Any, cast
 
 from gateway.exchange import NO_BODY, Notes, Refused, Request
@@ -42,14 +41,25 @@ _NOBODY = Head(
 )  # fmt: skip
 
 
-@coroutine
-def _go_on(started: Coroutine[Any, Any, None], waited: object) -> Generator[object, Any, None]:
+class _Waited:
+    """What a coroutine waits for that another one has begun to wait for."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: object) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[object, Any, Any]:
+        return (yield self._future)
+
+
+async def _go_on(started: Coroutine[Any, Any, None], waited: object) -> None:
     """Run a coroutine that has already been started and waits for the future `waited`."""
     while True:
         thrown = None
         value = None
         try:
-            value = yield waited
+            value = await _Waited(waited)
         except BaseException as error:  # whatever a task throws in belongs to the coroutine
             thrown = error
         try:

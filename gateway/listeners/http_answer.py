@@ -20,8 +20,9 @@ SENDFILE_MAX = 1 << 20
 JOINED_MAX = 16384
 """Bytes of a piece that is copied behind its head or chunk size; a larger one is not."""
 HELD = 0.001
-"""Seconds in which a head and small first pieces wait for the end of the answer, to leave with it in
-one write: most answers of scripts are small, and a write that wakes the client costs 10 to 40 us."""
+"""Seconds in which a head and small first pieces wait for the end of the answer, to leave with it
+in one write: most answers of scripts are small, and a write that wakes its reader costs 10-40 us.
+"""
 
 
 class Line(Protocol):
@@ -60,8 +61,8 @@ class HttpAnswer:
     """The answer to one request. See `drive.Writer`."""
 
     __slots__ = (
-        "_chunked", "_head", "_held", "_left", "_line", "_pending", "cause", "deadline", "ended", "keep",
-        "sent", "started", "task",
+        "_chunked", "_head", "_held", "_left", "_line", "_pending", "cause", "deadline", "ended",
+        "keep", "sent", "started", "task",
     )  # fmt: skip
 
     def __init__(self, line: Line, head: Head) -> None:
@@ -117,11 +118,9 @@ class HttpAnswer:
             self._left -= size
         self.sent += size
         pending, self._pending = self._pending, b""
-        parts: tuple[bytes, ...]
+        parts = (pending, piece)
         if self._chunked:
-            parts = (pending, b"%x\r\n" % size, piece, b"\r\n")
-        else:
-            parts = (pending, piece)
+            parts = (pending + b"%x\r\n" % size, piece + b"\r\n")
         if size > JOINED_MAX:
             self._line.transport.writelines(parts)
         elif pending and len(pending) + size <= JOINED_MAX:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 BACKLOG = 2048
@@ -96,6 +97,16 @@ def _open_unix(path: str) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
+
+
+def remove_paths(addresses: Iterable[Address]) -> None:
+    """Remove the Unix sockets among `addresses`, which this process made."""
+    for address in addresses:
+        if address.path:
+            try:
+                os.unlink(address.path)
+            except FileNotFoundError:
+                pass  # somebody has tidied up
 
 
 def _remove_stale(path: str) -> None:

@@ -85,10 +85,10 @@ class Stand:
         return listener
 
     def said(self) -> str:
-        """Return the last lines that the server wrote."""
+        """Return how what the server wrote begins and ends: the cause, and what it led to."""
         texts = [self.run / name for name in ("output.log", "error.log")]
         lines = [line for text in texts if text.exists() for line in text.read_text().splitlines()]
-        return "\n".join(lines[-8:])
+        return "\n".join(lines if len(lines) <= 8 else [*lines[:4], "...", *lines[-3:]])
 
     def cpu(self) -> float:
         """Return the seconds of processor time that all its processes have used, the ended too."""
@@ -182,7 +182,7 @@ def uwsgi(stand: Stand) -> None:
 def virtualenv() -> list[str]:
     """Let the system's Python under uWSGI import what this interpreter has installed."""
     found = [path for path in sys.path if path.endswith("site-packages")]
-    return ["--pythonpath", found[0]] if found else []
+    return [word for path in found for word in ("--pythonpath", path)]
 
 
 def flup(stand: Stand, *, fork: bool, keep: bool) -> None:

@@ -127,6 +127,10 @@ def test_killed_front(gateway, site, hang, alive, poll, before):
         assert not read_all(connection).endswith(b"0\r\n\r\n")
     poll(lambda: not any(alive(pid) for pid in pids), "the script and its child are gone")
     poll(lambda: answered(daemon, "/none") == 404, "another front answers")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f"{daemon.runtime}/http.sock")
+        connection.sendall(b"GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 404 ")
 
 
 def answered(daemon, path: str) -> int:
