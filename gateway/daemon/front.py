@@ -30,6 +30,8 @@ from gateway.wire.http_request import HeadLimits
 FDS_EACH = 4
 """Descriptors that a connection may need: itself, and the pipes of a script."""
 FDS_RESERVE = 64
+LOG_DELAY = 0.02
+"""Seconds that an access record may wait for others, to be written with them."""
 LAST_WORDS = 1.0
 """Seconds to leave in when the master is gone."""
 
@@ -54,7 +56,11 @@ def run(spec: FrontSpec, control: socket.socket, journal: Journal) -> int:
     _become(front_account(spec.settings))
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    log = AccessLog(spec.access, spec.settings.log.format, soon=loop.call_soon)
+    log = AccessLog(
+        spec.access,
+        spec.settings.log.format,
+        soon=lambda flush: loop.call_later(LOG_DELAY, flush),
+    )
     try:
         loop.run_until_complete(_serve(spec, control, journal, log, connections))
     finally:
