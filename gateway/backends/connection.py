@@ -42,7 +42,7 @@ class Connection:
         "closed",
         "ended",
         "receiver",
-        "reused",
+        "uses",
         "why",
     )
 
@@ -59,7 +59,8 @@ class Connection:
         self.address = address
         self.receiver: Callable[[Connection, bytes], None] | None = None
         """Called with what comes (b"" = the end) while nobody reads: between exchanges."""
-        self.reused = False
+        self.uses = 0
+        """Exchanges that it has had, with the one under way."""
         self.ended = False
         """Nothing more will be received."""
         self.broken = False

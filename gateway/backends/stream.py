@@ -31,6 +31,10 @@ DROP_MAX = 65536
 """Bytes of unwanted output (the body of a HEAD, more than Content-Length) that are received and
 dropped to keep a connection."""
 
+USES_MAX = 200
+"""Exchanges of one connection. A kept connection stays with the process that accepted it; new ones
+go to processes that were not there yet, or had no time, when the others were made."""
+
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT"))
 """Methods of which a second attempt does no harm (RFC 9110 section 9.2.2)."""
 
@@ -180,7 +184,9 @@ class Exchange:
         self, connection: Connection, env: Mapping[bytes, bytes], body: Stream, length: int | None
     ) -> None:
         codec = self._codec
-        message = codec.open(env, keep=self._backend.settings.keep)
+        connection.uses += 1
+        keep = self._backend.settings.keep and connection.uses < USES_MAX
+        message = codec.open(env, keep=keep)
         if length == 0:
             connection.write(message + codec.end())
             return
@@ -192,7 +198,7 @@ class Exchange:
         self, connection: Connection, codec: Codec, body: Stream, length: int | None
     ) -> None:
         """Pass the request's body on, as fast as the worker takes it."""
-        if connection.reused:
+        if connection.uses > 1:
             await asyncio.sleep(0)  # let the loop see that the worker has closed it, if it has
             if connection.ended:
                 return
@@ -223,7 +229,7 @@ class Exchange:
             data = await connection.read()
             if data:
                 self._answered = True
-            elif connection.reused and not self._answered and self._may_repeat():
+            elif connection.uses > 1 and not self._answered and self._may_repeat():
                 return None
             if not self._receive(data) and not data:
                 raise self._failed(f"{connection.why} before the answer's head was complete")

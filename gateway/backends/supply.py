@@ -122,7 +122,6 @@ class Supply:
 
     def give_back(self, connection: Connection) -> None:
         """Let the next exchange have this connection."""
-        connection.reused = True
         connection.receiver = self._idle
         grant = self.pool.release(connection)
         if grant is not None:

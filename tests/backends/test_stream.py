@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 from gateway.backends.pool import parse_address
+from gateway.backends.stream import USES_MAX
 from gateway.exchange import Limits, LocalRedirect, Refused, Truncated
 
 HEAD = b"Content-Type: text/plain\r\n\r\n"
@@ -574,6 +575,25 @@ def test_connection_is_kept_and_used_again(setup, run, new_request):
                 assert answer == b"%d" % number
             backend.supply.close()
         assert setup.connections == 1
+
+    run(main())
+
+
+def test_kept_connection_is_replaced_after_many_exchanges(setup, run, new_request):
+    async def script(worker):
+        while True:
+            await worker.request()
+            worker.answer(HEAD)
+            if not worker.keep:
+                return
+
+    async def main():
+        backend = setup.backend()
+        async with setup.scripted(script):
+            for _ in range(2 * USES_MAX + 1):
+                await setup.ask(backend, new_request())
+            backend.supply.close()
+        assert setup.connections == 3
 
     run(main())
 

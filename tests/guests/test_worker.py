@@ -692,6 +692,33 @@ def test_flup_connections_do_not_wait_for_each_other(flup_pool, gate):
     assert slow.reply().app_status == 0
 
 
+def test_flup_serves_every_kept_connection_of_a_crowd(flup_pool):
+    """flup's own pool of threads leaves some of them waiting for ever."""
+    for _ in range(2):
+        flup_pool.start()
+    clients = [flup_pool.connect() for _ in range(16)]
+    pids = set()
+    for _ in range(2):
+        for client in clients:
+            client.begin("/pid")
+            client.body(b"")
+        pids = {client.reply().body for client in clients}
+    assert len(pids) == 2
+
+
+def test_flup_leaves_with_idle_connections(flup_pool, gate):
+    process = flup_pool.start()
+    idle, busy = flup_pool.connect(), flup_pool.connect()
+    assert idle.ask("/").body == b"hello world\n"
+    busy.begin("/wait", gate)
+    busy.body(b"")
+    with open(gate, "w") as file:
+        process.send_signal(signal.SIGTERM)
+        file.write("go")
+    assert int(busy.reply().body) == process.pid
+    assert flup_pool.outcome(process)[0] == 0
+
+
 def test_flup_boot_failure(flup_pool):
     code, errors = flup_pool.outcome(flup_pool.start(application="missing"))
     assert code == 3
