@@ -42,6 +42,7 @@ class Connection:
         "closed",
         "ended",
         "receiver",
+        "taken_at",
         "uses",
         "why",
     )
@@ -59,6 +60,8 @@ class Connection:
         self.address = address
         self.receiver: Callable[[Connection, bytes], None] | None = None
         """Called with what comes (b"" = the end) while nobody reads: between exchanges."""
+        self.taken_at = self._loop.time()
+        """When the exchange that has it got it, on the loop's clock."""
         self.uses = 0
         """Exchanges that it has had, with the one under way."""
         self.ended = False

@@ -26,6 +26,11 @@ ASIDE_MOST = 10.0
 ASIDE_ONLY = 1.0
 """The most for an address that has no other beside it: somebody must find out that it is back."""
 
+AHEAD = 16
+"""Requests that may be sent to one of our workers at once, counting the one that it serves."""
+AHEAD_TIME = 0.002
+"""Seconds of work that may be sent to a worker ahead of time."""
+
 _TCP = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", re.ASCII).fullmatch
 
 
@@ -81,6 +86,11 @@ class PoolSettings:
     def capacity(self) -> int:
         """Exchanges that one front may have with this pool at once."""
         return self.connections if self.connect else self.processes * self.threads
+
+    @property
+    def ahead(self) -> int:
+        """How many times `capacity` may be sent; only our own workers can pass requests on."""
+        return AHEAD if self.wsgi and self.engine == "gateway" and self.keeps else 1
 
     @property
     def keeps(self) -> bool:
@@ -152,9 +162,17 @@ class _Aside:
 class Pool(Generic[C, W]):
     """The connections of one front to the workers of one pool."""
 
-    def __init__(self, addresses: tuple[Address, ...], capacity: int) -> None:
+    def __init__(
+        self, addresses: tuple[Address, ...], capacity: int, ahead: int = 1
+    ) -> None:
+        """`capacity` requests are served at once; up to `ahead` times as many may be sent."""
         self.addresses = addresses
         self.capacity = capacity
+        self.ahead = ahead
+        self.room = capacity
+        """Exchanges that may have a connection now; see `served`."""
+        self._pace = AHEAD_TIME
+        """Seconds that a worker takes for a request, about."""
         self.open = 0
         """Connections that are open or being opened, in use or idle."""
         self.idle: list[C] = []
@@ -167,16 +185,30 @@ class Pool(Generic[C, W]):
         busy = self.open - len(self.idle)
         return f"<Pool {busy} in use, {len(self.idle)} idle, {len(self.queue)} waiting>"
 
+    @property
+    def in_use(self) -> int:
+        return self.open - len(self.idle)
+
+    def served(self, seconds: float) -> None:
+        """Say how long an exchange had its connection, to judge how much may be sent ahead.
+
+        A worker that has its next request in its socket need not wait for us; where requests take
+        less than a millisecond that is a good part of its time. One that takes longer gets nothing
+        ahead, and a request that turns out slow holds up nobody for long: our workers pass waiting
+        connections on to each other (`guests/worker.py`).
+        """
+        pace = seconds * self.capacity / max(self.in_use, self.capacity)
+        self._pace += (pace - self._pace) / 16
+        depth = int(AHEAD_TIME / self._pace) if self._pace > 0 else self.ahead
+        self.room = self.capacity * max(1, min(self.ahead, depth))
+
     def acquire(self, now: float, queue: int) -> Decision[C] | Wait:
         """Ask for a connection; `queue` is how many may wait."""
-        if not self.queue:
-            if self.idle:
-                return Use(self.idle.pop())
-            if self.open < self.capacity:
-                return self._opening(now)
+        if not self.queue and self.in_use < self.room:
+            return self._next(now)
         if len(self.queue) < queue:
             return WAIT
-        return Refuse(f"all {self.capacity} places in use and {len(self.queue)} waiting", 1)
+        return Refuse(f"all {self.room} places in use and {len(self.queue)} waiting", 1)
 
     def wait(self, waiter: W) -> None:
         """Join the queue; the answer comes as a `Grant` of some later call."""
@@ -192,7 +224,7 @@ class Pool(Generic[C, W]):
 
     def release(self, connection: C) -> Grant[W, C] | None:
         """Give a connection back that may be used again."""
-        if self.queue:
+        if self.queue and self.in_use <= self.room:
             return self.queue.popleft(), Use(connection)
         self.idle.append(connection)
         return None
@@ -205,9 +237,12 @@ class Pool(Generic[C, W]):
     def vacant(self, now: float) -> list[Grant[W, C]]:
         """Give free places to those who wait."""
         grants: list[Grant[W, C]] = []
-        while self.queue and self.open < self.capacity:
-            grants.append((self.queue.popleft(), self._opening(now)))
+        while self.queue and self.in_use < self.room:
+            grants.append((self.queue.popleft(), self._next(now)))
         return grants
+
+    def _next(self, now: float) -> Decision[C]:
+        return Use(self.idle.pop()) if self.idle else self._opening(now)
 
     def lost(self, connection: C) -> None:
         """An idle connection was closed by its worker."""

@@ -51,6 +51,7 @@ class Supply:
         if isinstance(decision, Use):
             connection: Connection = decision.connection
             connection.receiver = None
+            connection.taken_at = loop.time()
             return connection
         return await self.opened(decision, limits.wait)
 
@@ -123,9 +124,20 @@ class Supply:
     def give_back(self, connection: Connection) -> None:
         """Let the next exchange have this connection."""
         connection.receiver = self._idle
-        grant = self.pool.release(connection)
+        pool = self.pool
+        if pool.ahead == 1:
+            grant = pool.release(connection)
+            if grant is not None:
+                self._deliver([grant])
+            return
+        now = asyncio.get_running_loop().time()
+        pool.served(now - connection.taken_at)
+        grant = pool.release(connection)
+        grants = pool.vacant(now)
         if grant is not None:
-            self._deliver([grant])
+            grants.insert(0, grant)
+        if grants:
+            self._deliver(grants)
 
     def give_up(self, connection: Connection | None = None) -> None:
         """Close a connection, or say that one was never opened."""
@@ -140,6 +152,7 @@ class Supply:
                 continue
             if isinstance(decision, Use):
                 decision.connection.receiver = None
+                decision.connection.taken_at = waiter.future.get_loop().time()
             waiter.future.set_result(decision)
 
     def _turn_down(self, decision: Decision[Connection]) -> None:

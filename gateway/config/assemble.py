@@ -15,7 +15,7 @@ from gateway.backends.cgi import Cgi, CgiSettings
 from gateway.backends.connection import Connection
 from gateway.backends.fastcgi import FastCgi
 from gateway.backends.files import FileWorkers
-from gateway.backends.pool import Address, Pool, parse_address
+from gateway.backends.pool import Address, Pool, PoolSettings, parse_address
 from gateway.backends.static import Static, StaticSettings
 from gateway.backends.stream import StreamSettings, always_up
 from gateway.backends.supply import Supply, Waiter
@@ -144,17 +144,17 @@ class Parts:
         settings = self._stream(route, keep=pool.keeps)
         if pool.connect:
             addresses = tuple(parse_address(text) for text in pool.connect)
-            supply = self._supply(user, name, addresses, pool.capacity)
+            supply = self._supply(user, name, addresses, pool)
             return FastCgi(settings, supply, self.journal, down=always_up)
         path = pool_socket(os.fsencode(pools_path(self.runtime, user)), name)
-        supply = self._supply(user, name, (Address(os.fsdecode(path)),), pool.capacity)
+        supply = self._supply(user, name, (Address(os.fsdecode(path)),), pool)
         return FastCgi(settings, supply, self.journal, down=lambda: keeper.pool_state(name))
 
     def _supply(
-        self, user: str, name: str, addresses: tuple[Address, ...], capacity: int
+        self, user: str, name: str, addresses: tuple[Address, ...], settings: PoolSettings
     ) -> Supply:
         if (user, name) not in self.supplies:
-            pool: Pool[Connection, Waiter] = Pool(addresses, capacity)
+            pool: Pool[Connection, Waiter] = Pool(addresses, settings.capacity, settings.ahead)
             self.supplies[user, name] = Supply(name, pool, self.journal)
         return self.supplies[user, name]
 
