@@ -30,7 +30,6 @@ class Connection:
         "_failure",
         "_fd",
         "_held",
-        "_loop",
         "_out",
         "_pieces",
         "_reading",
@@ -41,6 +40,7 @@ class Connection:
         "broken",
         "closed",
         "ended",
+        "loop",
         "receiver",
         "taken_at",
         "uses",
@@ -48,7 +48,7 @@ class Connection:
     )
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._sock = sock
         self._fd = sock.fileno()
         self._pieces: list[bytes] = []
@@ -60,7 +60,7 @@ class Connection:
         self.address = address
         self.receiver: Callable[[Connection, bytes], None] | None = None
         """Called with what comes (b"" = the end) while nobody reads: between exchanges."""
-        self.taken_at = self._loop.time()
+        self.taken_at = self.loop.time()
         """When the exchange that has it got it, on the loop's clock."""
         self.uses = 0
         """Exchanges that it has had, with the one under way."""
@@ -72,7 +72,7 @@ class Connection:
         self.why = "it closed the connection"
         """Once `ended`: what happened."""
         self._reading = True
-        self._loop.add_reader(self._fd, self._readable)
+        self.loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
         try:
@@ -98,7 +98,7 @@ class Connection:
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self.loop.remove_reader(self._fd)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -121,8 +121,8 @@ class Connection:
                 return b""
             if not self._reading:
                 self._reading = True
-                self._loop.add_reader(self._fd, self._readable)
-            self._waiter = self._loop.create_future()
+                self.loop.add_reader(self._fd, self._readable)
+            self._waiter = self.loop.create_future()
             await self._waiter
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -137,7 +137,7 @@ class Connection:
         self._held = 0
         if not self._reading and not self.ended:
             self._reading = True
-            self._loop.add_reader(self._fd, self._readable)
+            self.loop.add_reader(self._fd, self._readable)
         return data
 
     def write(self, data: bytes) -> None:
@@ -156,7 +156,7 @@ class Connection:
             return
         if sent < len(data):
             self._out = memoryview(data)[sent:]
-            self._loop.add_writer(self._fd, self._writable)
+            self.loop.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         try:
@@ -167,14 +167,14 @@ class Connection:
             self.broken = True
             self._out = memoryview(b"")
         if not self._out:
-            self._loop.remove_writer(self._fd)
+            self.loop.remove_writer(self._fd)
             if self._writer is not None and not self._writer.done():
                 self._writer.set_result(None)
 
     async def drain(self) -> None:
         """Wait until all that was written is sent, or cannot be."""
         if self._out:
-            self._writer = self._loop.create_future()
+            self._writer = self.loop.create_future()
             await self._writer
 
     @property
@@ -188,7 +188,7 @@ class Connection:
         self.closed = self.ended = True
         self._pause()
         if self._out:
-            self._loop.remove_writer(self._fd)
+            self.loop.remove_writer(self._fd)
             self._out = memoryview(b"")
         self._sock.close()
         self._wake()

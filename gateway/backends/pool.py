@@ -27,7 +27,10 @@ ASIDE_ONLY = 1.0
 """The most for an address that has no other beside it: somebody must find out that it is back."""
 
 AHEAD = 16
-"""Requests that may be sent to one of our workers at once, counting the one that it serves."""
+"""Requests that may be sent to one of our workers at once, counting the one that it serves. They
+pass on to each other what would have to wait for a slow one."""
+AHEAD_OTHERS = 2
+"""The same for other programs, of which a process keeps what it has been sent."""
 AHEAD_TIME = 0.002
 """Seconds of work that may be sent to a worker ahead of time."""
 
@@ -89,12 +92,16 @@ class PoolSettings:
 
     @property
     def ahead(self) -> int:
-        """How many times `capacity` may be sent; only our own workers can pass requests on."""
-        return AHEAD if self.wsgi and self.engine == "gateway" and self.keeps else 1
+        """How many times `capacity` may be sent; see `Pool.served`."""
+        if self.connect:
+            return 1
+        return AHEAD if self.wsgi and self.engine == "gateway" else AHEAD_OTHERS
 
     @property
     def keeps(self) -> bool:
-        return bool(self.wsgi) if self.keep is None else self.keep
+        if self.keep is not None:
+            return self.keep
+        return bool(self.wsgi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +201,7 @@ class Pool(Generic[C, W]):
 
         A worker that has its next request in its socket need not wait for us; where requests take
         less than a millisecond that is a good part of its time. One that takes longer gets nothing
-        ahead, and a request that turns out slow holds up nobody for long: our workers pass waiting
-        connections on to each other (`guests/worker.py`).
+        ahead, and one that turns out slow holds up nobody for long (`PoolSettings.ahead`).
         """
         pace = seconds * self.capacity / max(self.in_use, self.capacity)
         self._pace += (pace - self._pace) / 16

@@ -345,6 +345,7 @@ class Exchange:
             self._timer.cancel()
         if self._pump is not None:
             self._pump.cancel()
+        self._supply.served(connection)
         if self._codec.reusable and not connection.ended and connection.drained:
             self._supply.give_back(connection)
         else:

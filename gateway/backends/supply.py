@@ -121,23 +121,19 @@ class Supply:
             headers=((b"Retry-After", b"%d" % refusal.retry),),
         )
 
+    def served(self, connection: Connection) -> None:
+        """Say that an exchange on this connection was answered in full."""
+        if self.pool.ahead > 1:
+            self.pool.served(connection.loop.time() - connection.taken_at)
+
     def give_back(self, connection: Connection) -> None:
         """Let the next exchange have this connection."""
         connection.receiver = self._idle
-        pool = self.pool
-        if pool.ahead == 1:
-            grant = pool.release(connection)
-            if grant is not None:
-                self._deliver([grant])
-            return
-        now = asyncio.get_running_loop().time()
-        pool.served(now - connection.taken_at)
-        grant = pool.release(connection)
-        grants = pool.vacant(now)
+        grant = self.pool.release(connection)
         if grant is not None:
-            grants.insert(0, grant)
-        if grants:
-            self._deliver(grants)
+            self._deliver([grant])
+        if self.pool.queue:
+            self._deliver(self.pool.vacant(connection.loop.time()))
 
     def give_up(self, connection: Connection | None = None) -> None:
         """Close a connection, or say that one was never opened."""

@@ -276,3 +276,30 @@ def test_connected_pool_is_bounded_by_connections():
 def test_what_a_pool_cannot_be(given, words):
     with pytest.raises(ValueError, match=words):
         PoolSettings(**given)
+
+
+def test_quick_workers_are_sent_requests_ahead_and_slow_ones_are_not() -> None:
+    pool: Pool[str, str] = Pool((Address("/a"),), 2, ahead=4)
+    assert [type(pool.acquire(0.0, 1)) for _ in range(3)] == [Open, Open, Wait]
+    pool.wait("w")
+    for _ in range(100):
+        pool.served(0.0001)
+    assert pool.room == 8
+    grants = pool.vacant(0.0)
+    assert [(waiter, type(decision)) for waiter, decision in grants] == [("w", Open)]
+    for _ in range(100):
+        pool.served(0.1)
+    assert pool.room == 2
+
+
+def test_more_than_there_is_room_for_is_not_handed_on() -> None:
+    pool: Pool[str, str] = Pool((Address("/a"),), 1, ahead=2)
+    for _ in range(100):
+        pool.served(0.0001)
+    assert [type(pool.acquire(0.0, 1)) for _ in range(2)] == [Open, Open]
+    for _ in range(100):
+        pool.served(1.0)
+    assert isinstance(pool.acquire(0.0, 1), Wait)
+    pool.wait("w")
+    assert pool.release("first") is None
+    assert pool.release("second") == ("w", Use("second"))
