@@ -226,8 +226,8 @@ class LocalRedirect(Exception):
 class Refused(Exception):
     """A handler declines. `say` is for the client, `log` for the operator ("" = not worth a line).
 
-    `detail` is for the developer: it is shown to the client only where errors are explained
-    (`gateway serve`), else it goes to the log after `log`.
+    `detail` is for the developer: what the program itself said, which the log has already. It is
+    shown to the client only where errors are explained (`gateway serve`).
     """
 
     def __init__(

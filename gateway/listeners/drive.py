@@ -144,8 +144,6 @@ def _log(service: Service, request: Request, text: str) -> None:
 def _refuse(service: Service, request: Request, writer: Writer, refused: Refused) -> int:
     if refused.log:
         _log(service, request, refused.log)
-        for line in refused.detail.splitlines():
-            _log(service, request, f"| {line}")
     if writer.ended:
         return 0
     return _answer(service, request, writer, refused)
