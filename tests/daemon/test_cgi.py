@@ -270,7 +270,9 @@ def test_full_queue_is_503_at_once(site: Any, tmp_path: Path, wait: Any) -> None
             clients.append(client)
         pids = tmp_path / "htdocs/pids"
         wait(lambda: pids.exists() and len(pids.read_text().split()) == 2, "two run, one waits")
-        wait(lambda: ask(site.port, "GET /show.cgi HTTP/1.1\nHost: a")[0] == 503, "the queue is full")
+        wait(
+            lambda: ask(site.port, "GET /show.cgi HTTP/1.1\nHost: a")[0] == 503, "the queue is full"
+        )
         status, fields, _ = ask(site.port, "GET /show.cgi HTTP/1.1\nHost: a")
         assert (status, fields["retry-after"]) == (503, "1")
     finally:

@@ -17,8 +17,8 @@ SOON = Duration(0.15)
 async def until(true: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
     async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the condition is not ours to signal
+        while not true():  # noqa: ASYNC110 - the condition is not ours to signal
+            await asyncio.sleep(0)
 
 
 def plain(request: Request) -> Ready:
