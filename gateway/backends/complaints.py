@@ -47,4 +47,4 @@ class Complaints:
     def _log(self, line: bytes) -> None:
         line = line.rstrip(b"\r")
         if line:
-            self._journal.write("error", line, subject=self._subject, request=self._request)
+            self._journal.write("warn", line, subject=self._subject, request=self._request)

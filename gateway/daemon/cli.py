@@ -113,8 +113,14 @@ def settings_for_directory(directory: str, bind: str, port: int) -> Settings:
     routes = [RouteSettings(match="*.cgi", cgi=True), RouteSettings(match="*.fcgi", fastcgi=True)]
     if os.path.isdir(scripts):
         routes.insert(0, RouteSettings(path="/cgi-bin/", cgi=scripts))
+    # Whoever tries a script out means the programs that the shell would find, as in a virtualenv.
+    path = {"PATH": os.environ["PATH"]} if "PATH" in os.environ else {}
     site = SiteSettings(
-        root=root, index=("index.html", "index.cgi"), listing=True, route=tuple(routes)
+        root=root,
+        index=("index.html", "index.cgi"),
+        listing=True,
+        environment=path,
+        route=tuple(routes),
     )
     return Settings(listen=ListenSettings(http=(Address(host=bind, port=port),)), site=(site,))
 
