@@ -342,7 +342,7 @@ def test_stderr_is_logged_by_lines_that_cannot_forge_others(setup, run, new_requ
             backend.supply.close()
 
     run(main())
-    lines = [line.partition(" error ")[2] for line in setup.logged().splitlines()]
+    lines = [line.partition(" warn ")[2] for line in setup.logged().splitlines()]
     assert lines == [
         "test [r1] app: one",
         "test [r1] app: two",
