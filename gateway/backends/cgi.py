@@ -17,8 +17,9 @@ from gateway.backends.spool import Spooled, spool
 from gateway.exchange import LocalRedirect, Refused, Request, Response, Truncated
 from gateway.journal import Journal, visible
 from gateway.process.diagnosis import exit_cause
-from gateway.process.remote import RemoteKeeper, Run
+from gateway.process.remote import AGAIN, RemoteKeeper, Run
 from gateway.process.spec import SpawnFailed
+from gateway.wire import PeerError
 from gateway.wire.cgi_env import variables
 from gateway.wire.cgi_reply import BadReply, Reply, ReplyParser
 from gateway.wire.chunked import ChunkedDecoder
@@ -26,6 +27,13 @@ from gateway.wire.chunked import ChunkedDecoder
 SETTLE = 0.1
 """Seconds that the end of an answer waits for the script's exit, which says whether it was whole.
 A script that closes its output and works on in the background delays its client by so much."""
+
+ATTEMPTS = 3
+"""Keepers that may hand an order back because they leave, one after the other; then it is a 503."""
+
+KEPT = 65536
+"""Bytes of a body that are kept in case its script is ordered again: a script that has been given
+more must have been started, because a pipe does not hold more."""
 
 LISTENERS = (b"date", b"server")
 """Fields that every listener sets itself."""
@@ -63,15 +71,20 @@ class Cgi:
 class CgiExchange:
     """One script, from its start until it is let go of."""
 
+    __slots__ = ("_cgi", "_complaints", "_fed", "_pump", "_request", "_run", "_spooled")
+
     def __init__(self, cgi: Cgi, request: Request) -> None:
         self._cgi = cgi
         self._request = request
         self._run: Run | None = None
         self._pump: asyncio.Task[None] | None = None
         self._spooled: Spooled | None = None
+        self._fed: list[bytes] | None = []
+        """All of the body that was taken so far; None once the script must have been started."""
+        self._complaints: Complaints | None = None
+        """Made when there is one."""
         notes = request.notes
         notes.script = visible(notes.place.script_name)
-        self._complaints = Complaints(cgi.journal, notes.script, request.id)
 
     async def __aenter__(self) -> Response:
         entered = False
@@ -98,8 +111,7 @@ class CgiExchange:
             self._leave(whole)
 
     async def _enter(self) -> Response:
-        run = self._run = await self._start()
-        reply = await self._reply(run)
+        run, reply = await self._answered()
         if reply.kind == "local-redirect":
             while await run.stdout.read():
                 pass  # the script may finish its work before another one answers for it
@@ -116,13 +128,26 @@ class CgiExchange:
             body=CgiBody(run, reply),
         )
 
+    async def _answered(self) -> tuple[Run, Reply]:
+        """Order the script, again where a keeper hands the order back, and return its head."""
+        attempts = 0
+        while True:
+            run = self._run = await self._start()
+            try:
+                return run, await self._reply(run)
+            except SpawnFailed as failed:
+                attempts += 1
+                if failed.step != AGAIN or self._fed is None or attempts == ATTEMPTS:
+                    raise refused(failed) from None
+                run.release()
+
     async def _start(self) -> Run:
         request, settings = self._request, self._cgi.settings
         place = request.notes.place
         length = request.length
         if length is None and not settings.stream:
-            self._spooled = await spool(request)
-            length = self._spooled.length
+            spooled = self._spooled = self._spooled or await spool(request)
+            length = spooled.length
         try:
             environment = cgi_variables(request, length, settings)
         except ValueError:
@@ -140,8 +165,10 @@ class CgiExchange:
         except SpawnFailed as failed:
             raise refused(failed) from None
         run.patience = request.notes.limits.grace
-        run.stderr.tap(self._complaints.feed)
+        run.stderr.tap(self._complain)
         if piped:
+            if self._pump is not None:
+                self._pump.cancel()
             self._pump = asyncio.get_running_loop().create_task(self._feed(run))
         return run
 
@@ -149,8 +176,14 @@ class CgiExchange:
         """Give the script its body. That it does not read all of it is its right."""
         assert run.stdin is not None
         try:
-            while piece := await self._request.body.read():
+            for piece in self._fed or ():
                 await run.stdin.write(piece)
+            while piece := await self._request.body.read():
+                if self._fed is not None:
+                    self._fed.append(piece)
+                await run.stdin.write(piece)
+                if self._fed is not None and sum(map(len, self._fed)) > KEPT:
+                    self._fed = None
         except BrokenPipeError:
             return
         except (Refused, ConnectionError) as error:
@@ -158,6 +191,13 @@ class CgiExchange:
             run.stdout.fail(error)
             return
         run.stdin.close()
+
+    def _complain(self, data: bytes) -> None:
+        if self._complaints is None:
+            request = self._request
+            script = request.notes.script
+            self._complaints = Complaints(self._cgi.journal, script, request.id)
+        self._complaints.feed(data)
 
     async def _reply(self, run: Run) -> Reply:
         parser = ReplyParser()
@@ -174,8 +214,10 @@ class CgiExchange:
         log = bad.why
         ended = await run.settled(SETTLE)
         run.stderr.close()
-        self._complaints.finish()
-        told = self._complaints.told
+        told = ""
+        if self._complaints is not None:
+            self._complaints.finish()
+            told = self._complaints.told
         if ended is not None and (cause := exit_cause(ended.status, told.encode())):
             log = f"{log}: {cause}"
         if ended is not None and ended.status >= 0:
@@ -195,7 +237,8 @@ class CgiExchange:
                 self._run.abandon()
             else:
                 self._run.release()
-        self._complaints.finish()
+        if self._complaints is not None:
+            self._complaints.finish()
         if self._spooled is not None:
             self._spooled.close()
 
@@ -207,18 +250,28 @@ class CgiBody:
         self._run = run
         self._rest = reply.rest
         self._decoder = ChunkedDecoder() if reply.chunked else None
+        self._left = reply.length
+        """Bytes that are still to come, where the script has said how many."""
         self._ended = False
 
     async def read(self) -> bytes:
-        """Return the next piece. Raises `Truncated` when the script was killed before its end."""
-        while not self._ended:
+        """Return the next piece. Raises `Truncated` when the script was killed before its end.
+
+        An answer that has its announced length is complete, whatever the script still does.
+        """
+        while not self._ended and self._left != 0:
             data, self._rest = self._rest or await self._run.stdout.read(), b""
             if not data:
                 await self._end()
-            elif self._decoder is None:
+            elif self._decoder is not None:
+                try:
+                    data = self._decoder.feed(data)
+                except PeerError as error:
+                    raise Truncated(error.say) from None
+            if data:
+                if self._left is not None:
+                    self._left = max(0, self._left - len(data))
                 return data
-            elif piece := self._decoder.feed(data):
-                return piece
         return b""
 
     async def _end(self) -> None:

@@ -28,8 +28,11 @@ Event: TypeAlias = bytes | Complaint | End
 class Codec(Protocol):
     """One request in some protocol, as bytes. What may be sent when is the engine's business."""
 
-    def open(self, env: Mapping[bytes, bytes], *, keep: bool) -> bytes:
-        """Return what begins a request; `keep` asks for a connection that stays open."""
+    def open(self, env: Mapping[bytes, bytes], *, keep: bool, use: int) -> bytes:
+        """Return what begins a request; `keep` asks for a connection that stays open.
+
+        `use` counts the requests of its connection, from 1.
+        """
         ...
 
     def piece(self, data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from gateway.backends.pool import Address
+from gateway.process.descriptors import Descriptors
 
 HELD_MAX = 128 * 1024
 """Bytes received and not yet asked for, beyond which nothing more is received."""
@@ -27,6 +28,7 @@ class Connection:
     """A connected socket. One exchange at a time reads and writes it."""
 
     __slots__ = (
+        "_descriptors",
         "_failure",
         "_fd",
         "_held",
@@ -49,6 +51,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
         self.loop = asyncio.get_running_loop()
+        self._descriptors = Descriptors.of(self.loop)
         self._sock = sock
         self._fd = sock.fileno()
         self._pieces: list[bytes] = []
@@ -72,7 +75,7 @@ class Connection:
         self.why = "it closed the connection"
         """Once `ended`: what happened."""
         self._reading = True
-        self.loop.add_reader(self._fd, self._readable)
+        self._descriptors.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
         try:
@@ -98,7 +101,7 @@ class Connection:
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
-            self.loop.remove_reader(self._fd)
+            self._descriptors.remove_reader(self._fd)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -121,7 +124,7 @@ class Connection:
                 return b""
             if not self._reading:
                 self._reading = True
-                self.loop.add_reader(self._fd, self._readable)
+                self._descriptors.add_reader(self._fd, self._readable)
             self._waiter = self.loop.create_future()
             await self._waiter
         pieces = self._pieces
@@ -137,7 +140,7 @@ class Connection:
         self._held = 0
         if not self._reading and not self.ended:
             self._reading = True
-            self.loop.add_reader(self._fd, self._readable)
+            self._descriptors.add_reader(self._fd, self._readable)
         return data
 
     def write(self, data: bytes) -> None:
@@ -156,7 +159,7 @@ class Connection:
             return
         if sent < len(data):
             self._out = memoryview(data)[sent:]
-            self.loop.add_writer(self._fd, self._writable)
+            self._descriptors.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         try:
@@ -167,7 +170,7 @@ class Connection:
             self.broken = True
             self._out = memoryview(b"")
         if not self._out:
-            self.loop.remove_writer(self._fd)
+            self._descriptors.remove_writer(self._fd)
             if self._writer is not None and not self._writer.done():
                 self._writer.set_result(None)
 
@@ -188,7 +191,7 @@ class Connection:
         self.closed = self.ended = True
         self._pause()
         if self._out:
-            self.loop.remove_writer(self._fd)
+            self._descriptors.remove_writer(self._fd)
             self._out = memoryview(b"")
         self._sock.close()
         self._wake()

@@ -27,8 +27,8 @@ class FastCgiCodec:
     def __init__(self) -> None:
         self._requester = Requester()
 
-    def open(self, env: Mapping[bytes, bytes], *, keep: bool) -> bytes:
-        return self._requester.begin(env, keep=keep)
+    def open(self, env: Mapping[bytes, bytes], *, keep: bool, use: int) -> bytes:
+        return self._requester.begin(env, keep=keep, use=use)
 
     def piece(self, data: bytes) -> bytes:
         return self._requester.stdin(data)

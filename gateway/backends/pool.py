@@ -169,9 +169,7 @@ class _Aside:
 class Pool(Generic[C, W]):
     """The connections of one front to the workers of one pool."""
 
-    def __init__(
-        self, addresses: tuple[Address, ...], capacity: int, ahead: int = 1
-    ) -> None:
+    def __init__(self, addresses: tuple[Address, ...], capacity: int, ahead: int = 1) -> None:
         """`capacity` requests are served at once; up to `ahead` times as many may be sent."""
         self.addresses = addresses
         self.capacity = capacity

@@ -49,6 +49,9 @@ class Glob:
         return len(name) <= NAME_MAX and self._loose(name.lower()) is not None
 
 
+_DELETED = b" (deleted)"
+
+
 class Sources:
     """The programs of one site."""
 
@@ -71,6 +74,8 @@ class Sources:
             return False
         # Case is ignored, as for names: on some file systems CGI-BIN is cgi-bin.
         real = os.readlink(b"/proc/self/fd/%d" % fd).lower()
+        if real.endswith(_DELETED) and not os.fstat(fd).st_nlink:
+            real = real.removesuffix(_DELETED)  # it was replaced since it was opened
         name = real.rpartition(b"/")[2]
         for directory, glob in self._rules:
             if glob is not None and not glob.resembles(name):

@@ -186,7 +186,7 @@ class Exchange:
         codec = self._codec
         connection.uses += 1
         keep = self._backend.settings.keep and connection.uses < USES_MAX
-        message = codec.open(env, keep=keep)
+        message = codec.open(env, keep=keep, use=connection.uses)
         if length == 0:
             connection.write(message + codec.end())
             return

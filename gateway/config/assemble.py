@@ -70,6 +70,15 @@ class Parts:
         self.runtime = runtime
         self.keepers: dict[str, RemoteKeeper] = {}
         self.supplies: dict[tuple[str, str], Supply] = {}
+        self.programs = [
+            tuple(
+                self.route(site, route, route_key(number, index))
+                for index, route in enumerate(site.route)
+                if _is_program(route)
+            )
+            for number, site in enumerate(settings.site)
+        ]
+        """The routes to programs, of each site."""
 
     def keeper(self, user: str) -> RemoteKeeper:
         if user not in self.keepers:
@@ -82,12 +91,14 @@ class Parts:
 
     def site(self, number: int, site: SiteSettings) -> Site:
         root = os.fsencode(os.path.abspath(site.root)) if site.root else b""
-        programs = tuple(
-            self.route(site, route, route_key(number, index))
-            for index, route in enumerate(site.route)
-            if _is_program(route)
-        )
-        hidden = sources(programs)
+        programs = self.programs[number]
+        others = [
+            route
+            for other, routes in enumerate(self.programs)
+            if other != number
+            for route in routes
+        ]
+        hidden = sources(programs, others)
 
         def static(directory: bytes) -> Static:
             return Static(

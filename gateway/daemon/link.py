@@ -8,7 +8,8 @@ import asyncio
 import os
 import socket
 
-from gateway.process.channel import FrontLogs, KeeperAt, Stop, WantKeeper
+from gateway.process.channel import FrontLogs, KeeperAt, NoKeeper, Stop, WantKeeper
+from gateway.process.descriptors import Descriptors
 from gateway.process.post import Inbox, send
 
 
@@ -27,7 +28,7 @@ class MasterLink:
         self._wanted: dict[str, asyncio.Future[socket.socket]] = {}
         self.stopped: asyncio.Future[float | None] = loop.create_future()
         control.setblocking(False)
-        loop.add_reader(control.fileno(), self._readable)
+        Descriptors.of(loop).add_reader(control.fileno(), self._readable)
 
     async def keeper(self, user: str) -> socket.socket:
         """Return a new channel to the keeper of `user`. Raises ConnectionError."""
@@ -46,7 +47,7 @@ class MasterLink:
             except (OSError, ValueError):
                 received = None
             if received is None:
-                self._loop.remove_reader(self._control.fileno())
+                Descriptors.of(self._loop).remove_reader(self._control.fileno())
                 self._gone()
                 return
             self._take(*received)
@@ -59,6 +60,10 @@ class MasterLink:
                 channel.close()
             else:
                 wanted.set_result(channel)
+        elif isinstance(message, NoKeeper):
+            refused = self._wanted.pop(message.user, None)
+            if refused is not None and not refused.done():
+                refused.set_exception(ConnectionRefusedError("the master has none"))
         elif isinstance(message, FrontLogs):
             for fresh, kept in zip(descriptors, self._logs, strict=True):
                 os.dup2(fresh, kept, inheritable=False)
@@ -75,5 +80,5 @@ class MasterLink:
             self.stopped.set_result(None)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._control.fileno())
+        Descriptors.of(self._loop).remove_reader(self._control.fileno())
         self._control.close()

@@ -36,6 +36,7 @@ from gateway.process.channel import (
     Idle,
     KeeperAt,
     Message,
+    NoKeeper,
     Stop,
     WantKeeper,
 )
@@ -45,7 +46,14 @@ from gateway.process.post import Inbox, send
 FAST_DEATH = 2.0
 """Seconds; a front that lives shorter is restarted with a growing delay."""
 DELAY_MAX = 10.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGHUP,
+)
 
 
 @dataclass(slots=True)
@@ -144,6 +152,8 @@ class Master:
             try:
                 ours.close()
                 self._forget()
+                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                    signal.signal(number, signal.SIG_IGN)
                 os.setsid()  # a terminal's ^C is for the master, which tells the others
                 code = work(theirs, Journal(self.logs.error, name))
             except Exception:
@@ -246,10 +256,15 @@ class Master:
         if due:
             self.due = [entry for entry in self.due if entry[0] > now]
             for child in due:
-                if not child.user:
-                    self._start_front(child.name)
-                elif child.user not in self.keepers:
-                    self._start_keeper(child.user)
+                try:
+                    if not child.user:
+                        self._start_front(child.name)
+                    elif child.user not in self.keepers:
+                        self._start_keeper(child.user)
+                except OSError as error:  # no descriptor, no process: there may be one soon
+                    self.journal.write("error", f"{child.name} cannot be started: {error}")
+                    child.born = time.monotonic()
+                    self._again(child)
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -284,10 +299,16 @@ class Master:
     def _introduce(self, front: Child, user: str) -> None:
         """Give a front a channel to the keeper of `user`, which is started if it does not run."""
         if user not in users(self.settings) or self.stopping:
-            self.journal.write("error", f"{front.name} wants a keeper for unknown {user!r}")
+            self.journal.write("error", f"{front.name} gets no keeper of {user!r}")
+            _tell(front, NoKeeper(user))
             return
-        kept = self.keepers.get(user) or self._start_keeper(user)
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            kept = self.keepers.get(user) or self._start_keeper(user)
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self.journal.write("error", f"no keeper of {user} for {front.name}: {error}")
+            _tell(front, NoKeeper(user))
+            return
         with one, other:
             _tell(kept, Attach(), one.fileno())
             kept.attached += 1
@@ -296,7 +317,11 @@ class Master:
     # -- logs and leaving ------------------------------------------------------------------------
 
     def _reopen_logs(self) -> None:
-        self.logs.reopen(self.settings.log)
+        try:
+            self.logs.reopen(self.settings.log)
+        except OSError as error:
+            self.journal.write("error", f"the logs stay as they are: {error.strerror or error}")
+            return
         for child in self.children.values():
             if not child.user:
                 _tell(child, FrontLogs(), self.logs.error, self.logs.access)

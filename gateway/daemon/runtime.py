@@ -4,6 +4,7 @@ Decides how logs are opened (appended to, never through a link in the last place
 lesson) and who may reach the sockets of a user's pools: that user and the fronts.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from gateway.config.keepers import pools_path
 from gateway.config.settings import LogSettings, Settings
 
+PID_FILE = "gateway.pid"
 _STANDARD = {"access": 1, "error": 2}
 
 
@@ -29,6 +31,20 @@ def _open_log(name: str, where: str) -> int:
         ) from None
 
 
+def _lock(path: str) -> int:
+    """Write our pid and keep the file locked. Raises BlockingIOError if somebody has it locked."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 @dataclass(frozen=True, slots=True)
 class Logs:
     """Two descriptors. Their numbers stay; what they lead to may be replaced."""
@@ -37,18 +53,24 @@ class Logs:
     error: int
 
     def reopen(self, settings: LogSettings) -> None:
-        """Open both files again, after something has renamed them. Raises OSError."""
-        for name, kept in (("access", self.access), ("error", self.error)):
-            fresh = _open_log(name, getattr(settings, name))
-            os.dup2(fresh, kept, inheritable=False)
-            os.close(fresh)
+        """Open both files again, after something has renamed them.
+
+        Raises OSError in words; the old ones are kept then.
+        """
+        fresh = open_logs(settings)
+        for new, kept in ((fresh.access, self.access), (fresh.error, self.error)):
+            os.dup2(new, kept, inheritable=False)
+            os.close(new)
 
 
 def open_logs(settings: LogSettings) -> Logs:
     """Open both logs. Raises OSError in words."""
-    return Logs(
-        access=_open_log("access", settings.access), error=_open_log("error", settings.error)
-    )
+    access = _open_log("access", settings.access)
+    try:
+        return Logs(access=access, error=_open_log("error", settings.error))
+    except OSError:
+        os.close(access)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,8 @@ class Runtime:
     path: str
     private: bool
     """Made for this daemon alone; removed when it leaves."""
+    lock: int = -1
+    """The pid file, locked while this daemon runs; -1 in a private directory."""
 
     @staticmethod
     def prepare(settings: Settings) -> "Runtime":
@@ -69,12 +93,14 @@ class Runtime:
             return Runtime(path, private=True)
         try:
             os.makedirs(named, 0o755, exist_ok=True)
-            with open(os.path.join(named, "gateway.pid"), "w", encoding="ascii") as stream:
-                stream.write(f"{os.getpid()}\n")
+            lock = _lock(os.path.join(named, PID_FILE))
+        except BlockingIOError as error:
+            text = f"[server] runtime: another gateway runs with {named}; each needs its own"
+            raise OSError(error.errno, text) from None
         except OSError as error:
             text = f"[server] runtime: cannot use {named}: {error.strerror}"
             raise OSError(error.errno, text) from None
-        return Runtime(named, private=False)
+        return Runtime(named, private=False, lock=lock)
 
     def sockets(self, user: str, uid: int, gid: int) -> bytes:
         """Make the directory of the sockets of a user's pools and return its path.
@@ -96,6 +122,6 @@ class Runtime:
             shutil.rmtree(self.path, ignore_errors=True)
             return
         try:
-            os.unlink(os.path.join(self.path, "gateway.pid"))
+            os.unlink(os.path.join(self.path, PID_FILE))
         except OSError:
             pass  # somebody was faster

@@ -12,10 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.exchange import FileSpan, Handler, Ready, Refused, Request, Response, Truncated
+from gateway.exchange import (
+    FileSpan,
+    Handler,
+    Ready,
+    Refused,
+    Request,
+    Response,
+    Stream,
+    Truncated,
+)
 from gateway.journal import Journal
 from gateway.listeners.deadline import TABLE, Cause, Deadline
 from gateway.listeners.page import page
+
+DROP_MAX = 65536
+"""Bytes of a body that nobody wanted which are read before its program is let go of."""
 
 
 class Writer(Protocol):
@@ -110,7 +122,10 @@ async def _send(request: Request, response: Response, writer: Writer) -> None:
             await writer.file(body)
         writer.end()
         return
-    wanted = writer.head(response, response.length)
+    if not writer.head(response, response.length):
+        writer.end()
+        await _drop(body, request.notes.limits.grace)
+        return
     idle = request.notes.limits.idle
     while True:
         deadline.arm(Cause.IDLE, idle)
@@ -118,10 +133,21 @@ async def _send(request: Request, response: Response, writer: Writer) -> None:
         deadline.disarm(Cause.IDLE)
         if not piece:
             break
-        if wanted:  # else a script answers HEAD with a body: it is read and dropped
-            await writer.data(piece)
+        await writer.data(piece)
     deadline.disarm(Cause.TOTAL)
     writer.end()
+
+
+async def _drop(body: Stream, seconds: float) -> None:
+    """Let a program that answers HEAD with a body write it in peace, if it is a short one."""
+    await asyncio.sleep(0)  # a timeout needs a task, and an exchange has one once it has waited
+    dropped = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while dropped < DROP_MAX and (piece := await body.read()):
+                dropped += len(piece)
+    except TimeoutError:
+        pass
 
 
 def _answer(service: Service, request: Request, writer: Writer, refused: Refused) -> int:

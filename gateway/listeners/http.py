@@ -182,7 +182,7 @@ class HttpConnection(asyncio.Protocol):
         if self._running or self._leaving:
             return
         self._running = True
-        while self._waiting and self._answer is None and not self._full and not self._leaving:
+        while self._waiting and self._answer is None and not self._full and self._stays():
             self._begin(*self._waiting.popleft())
         self._running = False
         if self._answer is not None or self._waiting or self.transport.is_closing():
@@ -199,6 +199,9 @@ class HttpConnection(asyncio.Protocol):
                 self._leave()
             else:
                 self.deadline.arm(Cause.KEEPALIVE, self.door.limits.keepalive)
+
+    def _stays(self) -> bool:
+        return not (self._leaving or self.transport.is_closing())
 
     def _begin(self, head: Head, body: HttpBody | None, notes: Notes) -> None:
         request = Request(
@@ -343,7 +346,7 @@ class HttpConnection(asyncio.Protocol):
         busy = self._answer is not None or bool(self._waiting)
         if busy and cause is Cause.KEEPALIVE:
             pass  # it stays armed through an exchange: moving it once is cheaper
-        elif busy:
+        elif self._answer is not None:
             self._cancel(cause)
         elif cause is Cause.HEAD and self._parser.in_head:
             self._fault = PeerError(408, "The request head was not complete in time.")
@@ -355,7 +358,7 @@ class HttpConnection(asyncio.Protocol):
         answer = self._answer
         if answer is not None and answer.task is not None and answer.cause is None:
             answer.cause = cause
-            answer.task.cancel()
+            self.loop.call_soon(answer.task.cancel)  # never before its first step
 
     def _leave(self) -> None:
         """Say no more. What the client still sends is dropped for a while, then it is closed."""
@@ -364,7 +367,13 @@ class HttpConnection(asyncio.Protocol):
         self._leaving = True
         self.deadline.clear()
         if self._incoming is None and self._fault is None and not self._waiting:
-            self.transport.close()
+            if not self.transport.get_write_buffer_size():
+                self.transport.close()
+                return
+            # close() would wait for ever for a client that does not read.
+            self._buffered = self.transport.get_write_buffer_size()
+            self.deadline.arm(Cause.CLIENT, self.door.limits.client)
+            self.transport.write_eof()
             return
         self._waiting.clear()
         self._read_again()

@@ -21,8 +21,17 @@ by default, net.core.wmem_default); a request head is bounded to 64 KiB long bef
 REPLY_MAX = 8 << 10
 """Longest message of a keeper to a front."""
 
+EXITS_MAX = 256
+"""Ends of scripts in one message."""
+
+AGAIN = "again"
+"""The step of a failure that is none: the keeper leaves and has not started this; another may."""
+
 WHY_MAX = 4 << 10
 """Longest reason in a message, in bytes; what is over is cut."""
+
+EXITED = 18
+"""The first byte of an `Exited`."""
 
 _ORDER = struct.Struct("=BBIHH")
 _ID = struct.Struct("=BI")
@@ -77,12 +86,22 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Keeper to front: the script runs."""
+    """Keeper to front: the order that was `Queued` runs. Of other orders it is not said."""
 
     id: int
 
     def encode(self) -> bytes:
         return _ID.pack(16, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Keeper to front: the order waits for its turn; `Started` or `Failed` follows."""
+
+    id: int
+
+    def encode(self) -> bytes:
+        return _ID.pack(23, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """Keeper to front: the script's own process has ended (its children may still run)."""
+    """Keeper to front: the script's own process has ended (its children may still run).
+
+    One message may hold several of them, see `decode_exits`.
+    """
 
     id: int
     status: int
@@ -111,7 +133,7 @@ class Exited:
     memory: int
 
     def encode(self) -> bytes:
-        return _EXITED.pack(18, self.id, self.status, self.cpu, self.memory)
+        return _EXITED.pack(EXITED, self.id, self.status, self.cpu, self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +172,8 @@ class PoolUp:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Keeper to front: no more orders here. What was not yet started is not started."""
+    """Keeper to front: no more orders here. Those that wait, and those that come all the same, are
+    `Failed` with the step `AGAIN`, until the front closes its end."""
 
     def encode(self) -> bytes:
         return _BARE.pack(22)
@@ -213,6 +236,16 @@ class KeeperAt:
 
 
 @dataclass(frozen=True, slots=True)
+class NoKeeper:
+    """Master to front: there is no keeper of `user` to be had."""
+
+    user: str
+
+    def encode(self) -> bytes:
+        return _BARE.pack(37) + self.user.encode()
+
+
+@dataclass(frozen=True, slots=True)
 class FrontLogs:
     """Master to front: with it the new error log and the new access log."""
 
@@ -221,8 +254,8 @@ class FrontLogs:
 
 
 FromFront: TypeAlias = Order | WantPool | Release
-ToFront: TypeAlias = Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving
-FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | FrontLogs
+ToFront: TypeAlias = Queued | Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving
+FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs
 ToMaster: TypeAlias = Idle | WantKeeper
 Message: TypeAlias = FromFront | ToFront | FromMaster | ToMaster
 
@@ -301,11 +334,27 @@ def _decode_failed(data: bytes, fds: int) -> Failed:
     return Failed(number, errno, step, status, why)
 
 
+def decode_exits(data: bytes) -> list[tuple[int, int, float, int]]:
+    """Return (id, status, cpu, memory) of each end of a script in a message of the kind `EXITED`.
+
+    Raises ValueError.
+    """
+    exits = []
+    try:
+        for kind, number, status, cpu, memory in _EXITED.iter_unpack(data):
+            if kind != EXITED or not -128 <= status <= 255 or not 0 <= cpu < 1e12:
+                raise ValueError("an exit that cannot be")
+            exits.append((number, status, cpu, memory))
+    except struct.error:
+        raise ValueError("a message of the wrong size") from None
+    return exits
+
+
 def _decode_exited(data: bytes, fds: int) -> Exited:
-    _, number, status, cpu, memory = _exact(_EXITED, data)
-    if not -128 <= status <= 255 or not 0 <= cpu < 1e12:
-        raise ValueError("an exit that cannot be")
-    return Exited(number, status, cpu, memory)
+    exits = decode_exits(data)
+    if len(exits) != 1:
+        raise ValueError("a message of the wrong size")
+    return Exited(*exits[0])
 
 
 def _decode_pool_at(data: bytes, fds: int) -> PoolAt:
@@ -353,16 +402,18 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     3: (0, lambda data, fds: Release(_exact(_ID, data)[1])),
     16: (0, lambda data, fds: Started(_exact(_ID, data)[1])),
     17: (0, _decode_failed),
-    18: (0, _decode_exited),
+    EXITED: (0, _decode_exited),
     19: (0, _decode_pool_at),
     20: (0, lambda data, fds: PoolDown(*_named(data))),
     21: (0, _decode_pool_up),
     22: (0, _bare(Leaving())),
+    23: (0, lambda data, fds: Queued(_exact(_ID, data)[1])),
     32: (1, _bare(Attach())),
     33: (0, _decode_stop),
     34: (1, _bare(Logs())),
     35: (1, lambda data, fds: KeeperAt(_read_text(data[1:]))),
     36: (2, _bare(FrontLogs())),
+    37: (0, lambda data, fds: NoKeeper(_read_text(data[1:]))),
     48: (0, lambda data, fds: Idle(_exact(_ID, data)[1])),
     49: (0, lambda data, fds: WantKeeper(_read_text(data[1:]))),
 }

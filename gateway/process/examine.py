@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 from gateway.process import diagnosis
 from gateway.process.beneath import open_beneath
+from gateway.process.channel import environment_pairs
+from gateway.process.spawn import NoDirectory
 from gateway.process.spec import ScriptRoot, SpawnFailed
 
 PATH = b"/usr/local/bin:/usr/bin:/bin"
 """What a script finds as PATH when nobody set another."""
 
 _FRESH = 1.0
-"""Seconds for which a root directory that was looked at is taken to be the one at its path. A
-deployment that renames a new tree into place is seen after that."""
+"""Seconds for which a root directory that was looked at is taken to be the one at its path, and a
+script to be the file that it was. A deployment that renames a new tree into place is seen after
+that; whatever is wrong with a file that is started without another look, exec tells."""
 
 # What changes how a program starts, whoever sets it: no request may (FIELD section 3, rows 1, 14).
 # Settings may: they do not come this way.
@@ -31,6 +34,8 @@ _REFUSED = frozenset(
 )
 
 _HARMLESS_MAX = 256
+
+_RECENT_MAX = 1000
 
 
 @dataclass(slots=True)
@@ -45,6 +50,9 @@ class Found:
     """Device, inode, time of change and size: another value is another file."""
 
 
+_NEVER: tuple[float, Found | None] = (0.0, None)
+
+
 class Root:
     """One `ScriptRoot` as the keeper uses it, with its directory kept open."""
 
@@ -54,20 +62,56 @@ class Root:
         self._identity = (0, 0)
         self._looked = 0.0
         self._environment = {b"PATH": PATH, **spec.environment}
-        self._harmless: set[tuple[bytes, ...]] = set()
-        """Names that were looked at before: the same browsers send the same headers."""
+        self._harmless: dict[tuple[bytes, ...], list[bytes]] = {}
+        """Names that were looked at before, since the same browsers send the same headers, and
+        which entries of the settings go before them."""
+        self._recent: dict[bytes, tuple[float, Found | None]] = {}
+        """Script -> until when it may be started as it was found, and that."""
 
     def environment(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Return a script's whole environment: settings, and over them what the order brings."""
-        names = tuple(pairs)
-        if names not in self._harmless:
-            if any(map(_refused, names)):
-                pairs = {name: value for name, value in pairs.items() if not _refused(name)}
-            else:
-                if len(self._harmless) >= _HARMLESS_MAX:
-                    self._harmless.clear()
-                self._harmless.add(names)
+        pairs = {name: value for name, value in pairs.items() if not _refused(name)}
         return self._environment | pairs
+
+    def entries(self, block: bytes) -> list[bytes]:
+        """Return the "name=value" entries of what `environment` gives for the pairs of `block`.
+
+        Raises ValueError as `environment_pairs` does.
+        """
+        pairs = environment_pairs(block)
+        names = tuple(pairs)
+        settings = self._harmless.get(names)
+        if settings is None:
+            if any(map(_refused, names)):
+                return _entries(self.environment(pairs))
+            settings = _entries(
+                {name: value for name, value in self._environment.items() if name not in pairs}
+            )
+            if len(self._harmless) >= _HARMLESS_MAX:
+                self._harmless.clear()
+            self._harmless[names] = settings
+        own = block.split(b"\0") if block else []
+        if len(own) != len(names):  # of equal names the last one stands
+            own = _entries(pairs)
+        return settings + own
+
+    def recent(self, script: bytes) -> Found:
+        """Return what `examine` gave for `script` within the last second, else what it gives now.
+
+        If that cannot be started, `forget` it and see what is there. Raises SpawnFailed.
+        """
+        until, found = self._recent.get(script, _NEVER)
+        now = time.monotonic()
+        if found is None or now > until:
+            found = self.examine(script)
+            if len(self._recent) >= _RECENT_MAX:
+                self._recent.clear()
+            self._recent[script] = now + _FRESH, found
+        return found
+
+    def forget(self, script: bytes) -> bool:
+        """Return whether `recent` may give something else now."""
+        return self._recent.pop(script, None) is not None
 
     def examine(self, script: bytes) -> Found:
         """Return what to execute for `script`, a path below this root. Raises SpawnFailed."""
@@ -114,6 +158,10 @@ class Root:
             self._fd = -1
 
 
+def _entries(environment: dict[bytes, bytes]) -> list[bytes]:
+    return [name + b"=" + value for name, value in environment.items()]
+
+
 def _refused(name: bytes) -> bool:
     return name in _REFUSED or name.startswith(_REFUSED_PREFIXES)
 
@@ -145,6 +193,13 @@ def exec_failed(error: OSError, argv: tuple[bytes, ...], path: bytes) -> SpawnFa
         number, mode, head(path), noexec=noexec, interpreter=len(argv) > 1
     )
     return SpawnFailed(number, "exec", _about(path, said.why), said.status)
+
+
+def start_failed(error: OSError, found: Found) -> SpawnFailed:
+    """Return the reason why `spawn` failed with what was found."""
+    if isinstance(error, NoDirectory):
+        return lookup_failed("chdir", found.directory, error)
+    return exec_failed(error, found.argv, found.path)
 
 
 def lookup_failed(step: str, path: bytes, error: OSError) -> SpawnFailed:

@@ -12,15 +12,25 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.process import channel
-from gateway.process.channel import Failed, FromFront, Order, Release, ToFront, WantPool
+from gateway.process.channel import (
+    EXITS_MAX,
+    Exited,
+    Failed,
+    FromFront,
+    Order,
+    Release,
+    ToFront,
+    WantPool,
+)
 from gateway.process.loop import Loop
 from gateway.process.post import Inbox, Short
 
 _OUTBOX_MAX = 10_000
 """Replies that may wait for a front that does not read; then it is dropped."""
 
-_TURN = 8
-"""Messages taken from one front before others have their turn."""
+_TURN = 2
+"""Messages taken from one front before others have their turn, and what has ended is told: with 8,
+front and keeper work by turns instead of side by side (2,070 scripts a second against 2,180)."""
 
 _NO_FDS = "the keeper has too many open files (RLIMIT_NOFILE)"
 
@@ -33,7 +43,7 @@ Lost = Callable[["Front", str], None]
 class Front:
     """One attached front. `take` gets its messages, `lost` is told once when it is gone."""
 
-    __slots__ = ("_inbox", "_loop", "_lost", "_outbox", "_sock", "_take", "name")
+    __slots__ = ("_exits", "_inbox", "_loop", "_lost", "_outbox", "_sock", "_take", "name")
 
     def __init__(
         self, sock: socket.socket, name: str, loop: Loop, inbox: Inbox, take: Take, lost: Lost
@@ -46,17 +56,32 @@ class Front:
         self._take = take
         self._lost = lost
         self._outbox: deque[bytes] = deque()
+        self._exits: list[bytes] = []
         loop.watch(sock.fileno(), self._readable)
 
     @property
     def open(self) -> bool:
         return self._sock.fileno() >= 0
 
+    def ended(self, exit: Exited) -> None:
+        """Tell this with others: call `flush` once this turn's are all known."""
+        self._exits.append(exit.encode())
+        if len(self._exits) >= EXITS_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the ends that `ended` was told of, in one message: each one wakes the front."""
+        if self._exits:
+            exits, self._exits = self._exits, []
+            self._post(b"".join(exits))
+
     def send(self, message: ToFront) -> None:
         """Send `message` now, or when the front has room for it."""
+        self._post(message.encode())
+
+    def _post(self, data: bytes) -> None:
         if not self.open:
             return
-        data = message.encode()
         if not self._outbox:
             try:
                 self._sock.send(data)

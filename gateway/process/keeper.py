@@ -33,10 +33,15 @@ from gateway.process.loop import Loop, Timer
 from gateway.process.pools import Pools
 from gateway.process.post import Inbox, Short, send
 from gateway.process.scripts import Scripts
+from gateway.process.spawn import heed_all_signals
 from gateway.process.spec import KeeperSpec
 
 _KILL_AGAIN = 0.05
 """Seconds between two rounds of KILL while orphans still turn up."""
+
+_LAST_WORDS = 1.0
+"""Seconds in which fronts may close their ends once nothing is left: an order that was sent before
+its front heard of the leaving is to be handed back, not lost."""
 
 _KILL_ROUNDS = 200
 """Rounds after which the keeper leaves all the same: what is left hangs in the kernel."""
@@ -76,6 +81,8 @@ class Keeper:
         """Set once the keeper leaves: what happens next."""
         self._ending = False
         self._rounds = 0
+        self._over = False
+        """Nothing is left to do but to hand back orders."""
         self._done = False
 
     def run(self) -> int:
@@ -102,10 +109,12 @@ class Keeper:
         writer.setblocking(False)
         self._writer = writer
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
+        heed_all_signals()
+        for number in (
+            signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):  # fmt: skip
             signal.signal(number, _nothing)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._loop.watch(self._wake.fileno(), self._signalled)
         self._signalled()
@@ -128,6 +137,8 @@ class Keeper:
             if not pid:
                 break
             self._ended(pid, status, usage)
+        for front in list(self._fronts):
+            front.flush()
         if self._leaving is not None:
             self._progress()
 
@@ -175,12 +186,12 @@ class Keeper:
             self._journal.write("error", f"{name} cannot be attached: {error}")
             os.close(fd)
             return
-        if self._leaving is not None:
-            sock.close()  # before its first order, so that it asks for another keeper
-            return
         self._active = time.monotonic()
         front = Front(sock, name, self._loop, self._inbox, self._from_front, self._front_lost)
         self._fronts.add(front)
+        if self._leaving is not None:
+            front.send(Leaving())
+            return
         self._pools.introduce(front)
 
     # What a front says.
@@ -190,8 +201,8 @@ class Keeper:
             self._scripts.release(front, message.id)
             return
         if self._leaving is not None:
-            for fd in fds:
-                os.close(fd)
+            if isinstance(message, Order):
+                self._scripts.hand_back(front, message, fds)
             return  # it has been told, and asks the next keeper
         self._active = time.monotonic()
         if isinstance(message, Order):
@@ -204,6 +215,8 @@ class Keeper:
             self._journal.write("warn", f"{front.name} is dropped: {why}")
         self._fronts.discard(front)
         self._scripts.drop(front)
+        if self._over:
+            self._done = not self._fronts
 
     # When there is nothing to do.
 
@@ -229,9 +242,9 @@ class Keeper:
                 return
             self._leaving.cancel()
         else:
-            self._scripts.unqueue()
             for front in list(self._fronts):
                 front.send(Leaving())
+            self._scripts.unqueue()
             self._pools.stop(drain)
         self._leaving = self._loop.at(due, self._end)
         self._progress()
@@ -241,7 +254,22 @@ class Keeper:
         if not self._ending and not self._scripts.running:
             self._end()
         elif self._ending and not orphans.any_child():
-            self._done = True
+            self._last_words()
+
+    def _last_words(self) -> None:
+        """Nothing is left to end: go as soon as no front can have an order on its way."""
+        if self._over:
+            return
+        self._over = True
+        if self._leaving is not None:
+            self._leaving.cancel()
+        if self._fronts:
+            self._leaving = self._loop.at(time.monotonic() + _LAST_WORDS, self._go)
+        else:
+            self._go()
+
+    def _go(self) -> None:
+        self._done = True
 
     def _end(self) -> None:
         """TERM to all that is left, and KILL after the grace."""
@@ -253,7 +281,7 @@ class Keeper:
         grace = self._pools.grace if self._pools.groups else self._spec.grace
         self._leaving = self._loop.at(time.monotonic() + grace, self._kill)
         if not orphans.any_child():
-            self._done = True
+            self._last_words()
 
     def _kill(self) -> None:
         self._scripts.kill_all()

@@ -5,6 +5,9 @@ write that would wait waits for an event. Bodies are pulled (STYLE section 0.2):
 that nobody waits for, so a slow reader stops the script. Must not know what flows through. Works on
 asyncio's loop and on uvloop's; each object owns its descriptor, which must be non-blocking.
 
+A pipe may also be left out of the event loop at first (`later`): of most scripts all the output is
+there once they have ended, and nothing is gained by being told of it before. Then `look` is called.
+
 All pipes of a loop share one epoll descriptor of ours, which the loop watches, and are in it
 edge-triggered: one system call for the life of a pipe, where `add_reader` and `remove_reader` for
 each wait cost nine, and 20 us of a script's 150 in the front. An edge is lost if nobody remembers
@@ -14,7 +17,7 @@ it, so each reader keeps in `_ready` whether there may be something to read.
 import asyncio
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 PIECE = 65536
@@ -64,13 +67,23 @@ class PipeReader:
     """The reading end of a pipe: an `exchange.Stream`. One reader at a time."""
 
     __slots__ = (
-        "_error", "_fd", "_feed", "_loop", "_ready", "_waiter", "_watch", "ended", "hung_up",
+        "_error", "_fd", "_feed", "_last", "_loop", "_ready", "_waiter", "_watch", "_watched",
+        "ended", "full", "hung_up", "pieces", "silent",
+        "since",
     )  # fmt: skip
 
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        loop: asyncio.AbstractEventLoop | None = None,
+        watch: Watch | None = None,
+        *,
+        later: bool = False,
+    ) -> None:
+        """With `later` nothing is seen of the pipe before `watch` or `look` is called."""
         self._fd = fd
         self._loop = loop or asyncio.get_running_loop()
-        self._watch = Watch.of(self._loop)
+        self._watch = watch or Watch.of(self._loop)
         self._waiter: asyncio.Future[bytes] | None = None
         self._error: Exception | None = None
         self._feed: Callable[[bytes], None] | None = None
@@ -79,8 +92,19 @@ class PipeReader:
         """The end was read: nobody holds the other end any more."""
         self.hung_up = False
         """Nobody holds the other end any more, though something may be left to read."""
-        # A pipe that is readable already tells so at once.
-        self._watch.add(fd, _READ, self._event)
+        self.since = 0.0
+        """The loop's time of the first piece."""
+        self.pieces = 0
+        """Pieces that were read."""
+        self.full = False
+        """A piece was as long as a pipe holds, so that its writer may have had to wait."""
+        self.silent: Callable[[], Awaitable[None]] | None = None
+        """Awaited at the end of a pipe from which not one byte was read; it may call `fail`."""
+        self._last: Callable[[], None] | None = None
+        """Called whenever a read waits though all that there is should be there."""
+        self._watched = False
+        if not later:
+            self.watch()
 
     async def read(self) -> bytes:
         """Return the next piece, or b"" at the end, after `close`, and ever after.
@@ -94,15 +118,46 @@ class PipeReader:
         if self._ready:
             data = self._take()
             if data is not None:
-                return data
+                return data if data or self.pieces else await self._nothing()
         waiter: asyncio.Future[bytes] = self._loop.create_future()
         self._waiter = waiter
-        return await waiter
+        if self._last is not None:
+            self._last()
+        return await waiter or (b"" if self.pieces else await self._nothing())
 
     @property
     def dry(self) -> bool:
         """Whether somebody waits in `read`, and so nothing is there to be read."""
         return self._waiter is not None and not self._waiter.done()
+
+    async def _nothing(self) -> bytes:
+        """The pipe has ended, and never had anything in it: let `silent` say how that is."""
+        if self.silent is not None:
+            await self.silent()
+            if self._error is not None:
+                raise self._error
+        return b""
+
+    def watch(self) -> None:
+        """Let the event loop tell of what comes. Once is enough."""
+        if not self._watched and self._fd >= 0:
+            self._watched = True
+            # A pipe that is readable already tells so at once.
+            self._watch.add(self._fd, _READ, self._event)
+
+    def look(self, last: Callable[[], None]) -> None:
+        """What there is to read should be there now: its writer has ended.
+
+        `last` is called whenever a `read` has to wait after that.
+        """
+        if self._fd < 0:
+            return
+        self._last = last
+        self._ready = True
+        if self.dry:
+            self._event(0)
+            if self.dry:
+                last()
 
     def fail(self, error: Exception) -> None:
         """Let `read`, the one that waits and any later one, raise `error`."""
@@ -133,8 +188,10 @@ class PipeReader:
             if data:
                 feed(data)
         fd, self._fd = self._fd, -1
+        self._last = None
         if fd >= 0:
-            self._watch.forget(fd)
+            if self._watched:
+                self._watch.forget(fd)
             os.close(fd)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
@@ -146,12 +203,19 @@ class PipeReader:
             data = os.read(self._fd, PIECE)
         except BlockingIOError:
             self._ready = False
+            self.watch()
             return None
         if not data:
             self.ended = self.hung_up = True
             self._feed = None
             self.close()
-        elif len(data) < PIECE and not self.hung_up:
+            return data
+        if not self.pieces:
+            self.since = self._loop.time()
+        self.pieces += 1
+        if len(data) == PIECE:
+            self.full = True
+        elif not self.hung_up and self._last is None:
             self._ready = False  # it is empty now; what comes next is a new edge
         return data
 
@@ -196,10 +260,15 @@ class PipeWriter:
 
     __slots__ = ("_fd", "_loop", "_waiter", "_watch", "_watched")
 
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        loop: asyncio.AbstractEventLoop | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self._fd = fd
         self._loop = loop or asyncio.get_running_loop()
-        self._watch = Watch.of(self._loop)
+        self._watch = watch or Watch.of(self._loop)
         self._watched = False
         self._waiter: asyncio.Future[None] | None = None
 

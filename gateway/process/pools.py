@@ -24,7 +24,7 @@ from gateway.process.examine import Root
 from gateway.process.fronts import Front
 from gateway.process.life import Event, Phase
 from gateway.process.loop import Loop
-from gateway.process.spawn import spawn
+from gateway.process.spawn import NoDirectory, spawn
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, SpawnFailed
 from gateway.process.workers import Worker
 
@@ -136,18 +136,17 @@ class Pool:
             self._listener = Listener(self.spec.socket)
         program = self.spec.program
         try:
-            os.chdir(program.directory)
-        except OSError as error:
-            raise examine.lookup_failed("chdir", program.directory, error) from error
-        try:
             return spawn(
                 program.argv[0],
                 program.argv,
-                program.environment,
+                [name + b"=" + value for name, value in program.environment.items()],
+                program.directory,
                 self._listener.fileno(),
                 output,
                 output,
             )
+        except NoDirectory as error:
+            raise examine.lookup_failed("chdir", program.directory, error) from error
         except OSError as error:
             raise examine.exec_failed(error, program.argv, program.argv[-1]) from error
 

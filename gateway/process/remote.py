@@ -1,13 +1,21 @@
 """The front's side of a keeper, in asyncio: orders go out, running scripts come back.
 
-Decides which order may be tried again. Only one that has not started: a keeper that leaves while an
-order is on its way (it was idle, or a reload replaced it) says `Leaving` or closes the channel, and
-the order goes once more, to the keeper that `connect` then finds. After `Started` nothing is ever
-repeated. A keeper belongs to the user whose scripts it runs, so nothing that it says is trusted
-further than its own user: a malformed message ends its channel.
+Decides which order may be tried again. Only one that surely has not started: one that could not be
+sent, which is tried again here, and one that a keeper hands back because it leaves (it was idle, or
+a reload replaced it), which shows as a SpawnFailed with the step `AGAIN`; whoever ordered it knows
+whether the request's body is still there. A keeper belongs to the user whose scripts it runs, so
+nothing that it says is trusted further than its own user: a malformed message ends its channel.
+
+That an order was started is not told, unless it had to wait for its turn: the script's output says
+so, and its end. `start` returns as soon as the order is out.
 
 If a keeper dies, its channel ends; every `Run` of it then has `exited()` give `LOST`, status -9
-with no times, because what it ran is ended with it and nobody is left who knows how.
+with no times, because what it ran is ended with it and nobody is left who knows how. One of which
+nothing was read yet is a SpawnFailed: it may or may not have been started.
+
+A script whose output came at once when it was last run (`Run.brief`) is not watched while it runs:
+when its end is told, all of its output is there, and is read in one go. Should it run for longer
+this time, then it is watched after `LOOK` to twice that; so long its first output may be held up.
 """
 
 import asyncio
@@ -18,9 +26,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from gateway.process.channel import (
+    AGAIN,
+    EXITED,
     MESSAGE_MAX,
     REPLY_MAX,
-    Exited,
     Failed,
     Leaving,
     Message,
@@ -28,24 +37,27 @@ from gateway.process.channel import (
     PoolAt,
     PoolDown,
     PoolUp,
+    Queued,
     Release,
     Started,
     WantPool,
     decode,
+    decode_exits,
     environment_block,
 )
+from gateway.process.descriptors import Descriptors
 from gateway.process.pipes import PipeReader, PipeWriter, Watch
 from gateway.process.post import send
-from gateway.process.running import LOST, Run
+from gateway.process.running import LOOK, LOST, Run
 from gateway.process.spec import Exit, SpawnFailed
 
-__all__ = ["LOST", "PATIENCE", "RemoteKeeper", "Run"]
+__all__ = ["AGAIN", "LOST", "PATIENCE", "RemoteKeeper", "Run"]
 
 PATIENCE = 60.0
 """Seconds that an order may wait for its turn where nobody says otherwise."""
 
-_TURN = 16
-"""Messages read in one turn of the event loop."""
+_BRIEF_MAX = 1000
+"""Scripts that are remembered as brief; the names come from clients."""
 
 _POOLS_MAX = 1000
 """Pools of one keeper that are remembered as down; more is a keeper gone mad."""
@@ -53,16 +65,6 @@ _POOLS_MAX = 1000
 
 class _Gone(Exception):
     """The keeper left before it started this."""
-
-
-class _Late(SpawnFailed):
-    """It waited too long for its turn."""
-
-
-def _too_late(started: "asyncio.Future[None]", patience: float) -> None:
-    if not started.done():
-        why = f"no place was free for it within {patience:g} s"
-        started.set_exception(_Late(0, "queue", why, 503))
 
 
 class RemoteKeeper:
@@ -74,6 +76,7 @@ class RemoteKeeper:
         self._channel: _Channel | None = None
         self._channels: set[_Channel] = set()
         """The present one, and those of keepers that leave while scripts of ours still run."""
+        self._brief: set[tuple[str, bytes]] = set()
         self._connecting: asyncio.Future[_Channel] | None = None
         self._closed = False
 
@@ -87,12 +90,12 @@ class RemoteKeeper:
         stdin: int | None = None,
         patience: float = PATIENCE,
     ) -> Run:
-        """Start `script`, a path below the root of `route`, and return once it runs.
+        """Order `script`, a path below the root of `route`, and return its `Run`.
 
         `stdin` is a descriptor that becomes its standard input and stays the caller's to close;
-        else `body` makes a pipe for it; else it reads an empty file. Raises SpawnFailed, also
-        (503) when no keeper could be had or it was not started within `patience` seconds, and
-        ValueError for a NUL in `env`.
+        else `body` makes a pipe for it; else it reads an empty file. Raises SpawnFailed when it
+        could not be ordered, and ValueError for a NUL in `env`. That it could not be started, or
+        not within `patience` seconds in the keeper's queue (503), is raised by its `stdout.read`.
         """
         block = environment_block(env)
         for _ in range(2):
@@ -100,7 +103,7 @@ class RemoteKeeper:
             if channel is None or channel.closed:
                 channel = await self._connected()
             try:
-                return await channel.start(route, script, block, body, stdin, patience)
+                return channel.start(route, script, block, body, stdin, patience)
             except _Gone:
                 continue
         raise _no_keeper("it left twice before it had started the script")
@@ -148,7 +151,7 @@ class RemoteKeeper:
         if self._let_go():
             raise ConnectionAbortedError("this front lets go of it")
         sock = await self._connect()
-        channel = _Channel(sock, asyncio.get_running_loop(), self._channels.discard)
+        channel = _Channel(sock, asyncio.get_running_loop(), self._channels.discard, self._brief)
         self._channels.add(channel)
         if self._let_go():
             channel.lose()
@@ -172,6 +175,7 @@ class _Channel:
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
         gone: Callable[["_Channel"], None],
+        brief: set[tuple[str, bytes]],
     ) -> None:
         sock.setblocking(False)
         self.loop = loop
@@ -182,16 +186,21 @@ class _Channel:
         self._sock = sock
         self._fd = sock.fileno()
         self._gone = gone
-        self.watch = Watch.of(loop)
+        self._brief = brief
+        self._watch = Watch.of(loop)
         self._next = 0
-        self._starting: dict[int, asyncio.Future[None]] = {}
         self._pools: dict[int, asyncio.Future[bytes]] = {}
         self._runs: dict[int, Run] = {}
-        self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._young: list[Run] = []
+        """Those that are not watched, since the last look at them and since the one before."""
+        self._older: list[Run] = []
+        self._looking = False
+        self._outbox: deque[tuple[bytes, tuple[int, ...], Run | None]] = deque()
         """What the keeper had no room for yet, with descriptors that are ours to close."""
-        loop.add_reader(self._fd, self._readable)
+        self._descriptors = Descriptors.of(loop)
+        self._descriptors.add_reader(self._fd, self._readable)
 
-    async def start(
+    def start(
         self,
         route: str,
         script: bytes,
@@ -200,121 +209,137 @@ class _Channel:
         stdin: int | None,
         patience: float,
     ) -> Run:
-        """As `RemoteKeeper.start`; raises _Gone when the keeper leaves before it has started it."""
+        """As `RemoteKeeper.start`; raises _Gone when the keeper did not get the order."""
         self._next = id = self._next + 1 & 0xFFFFFFFF
         data = Order(id, route, script, block, body or stdin is not None).encode()
         if len(data) > MESSAGE_MAX:
             raise SpawnFailed(errno.E2BIG, "order", "the request's variables are too large", 431)
         ours, theirs = _pipes(body and stdin is None)
-        loop = self.loop
+        loop, watch = self.loop, self._watch
+        name = route, script
+        brief = name in self._brief
         run = Run(
             self,
             id,
-            PipeWriter(ours[2], loop) if len(ours) == 3 else None,
-            PipeReader(ours[0], loop),
-            PipeReader(ours[1], loop),
+            name,
+            PipeWriter(ours[2], loop, watch) if len(ours) == 3 else None,
+            PipeReader(ours[0], loop, watch, later=brief),
+            PipeReader(ours[1], loop, watch, later=brief),
+            brief,
         )
-        started: asyncio.Future[None] = loop.create_future()
-        self._starting[id] = started
-        self._runs[id] = run
-        running = False
+        run.wait = patience
         try:
             if stdin is None:
-                self._post(data, (*theirs[2:], *theirs[:2]), theirs)
+                self._post(data, (*theirs[2:], *theirs[:2]), theirs, run)
             else:
-                self._post(data, (stdin, *theirs), theirs)
-            timer = self.loop.call_later(patience, _too_late, started, patience)
-            try:
-                await started
-            finally:
-                timer.cancel()
-            running = True
-        except _Late:
-            raise  # the keeper must be told, which `release` does
-        except (SpawnFailed, _Gone):
+                self._post(data, (stdin, *theirs), theirs, run)
+        except _Gone:
             run.abandon()
             raise
-        finally:
-            if not running:
-                self._starting.pop(id, None)
-                self._runs.pop(id, None)  # a queued order that is released is never answered
-                run.release()  # cancelled: the keeper must know; else this is nothing
+        self._runs[id] = run
+        if brief:
+            self._young.append(run)
+            if not self._looking:
+                self._looking = True
+                loop.call_later(LOOK, self._look)
         return run
+
+    def _look(self) -> None:
+        """Watch those that are not over after all this time."""
+        for run in self._older:
+            run.watch()
+        self._older, self._young = self._young, []
+        self._looking = bool(self._older)
+        if self._looking:
+            self.loop.call_later(LOOK, self._look)
+
+    def learn(self, run: Run, brief: bool) -> None:
+        if not brief:
+            self._brief.discard(run.name)
+        elif len(self._brief) < _BRIEF_MAX:
+            self._brief.add(run.name)
 
     async def pool(self, route: str, script: bytes) -> bytes:
         self._next = id = self._next + 1 & 0xFFFFFFFF
         found: asyncio.Future[bytes] = self.loop.create_future()
         self._pools[id] = found
         try:
-            self._post(WantPool(id, route, script).encode(), (), ())
+            self._post(WantPool(id, route, script).encode())
             return await found
         finally:
             self._pools.pop(id, None)
 
-    def release(self, id: int) -> None:
+    def release(self, id: int, queued: bool) -> None:
+        if queued:
+            self._runs.pop(id, None)
         if self._fd >= 0:
             try:
-                self._post(Release(id).encode(), (), ())
+                self._post(Release(id).encode())
             except _Gone:
                 pass  # then it is released already
 
     def lose(self) -> None:
-        """Close the channel. What had not started may be tried elsewhere; what ran is `LOST`."""
+        """Close the channel. What was ordered is `LOST`."""
         self.closed = True
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        self.loop.remove_reader(fd)
+        self._descriptors.remove_reader(fd)
         if self._outbox:
-            self.loop.remove_writer(fd)
+            self._descriptors.remove_writer(fd)
         self._sock.close()
-        for _, fds in self._outbox:
+        for _, fds, _ in self._outbox:
             _close(fds)
         self._outbox.clear()
         self._turn_away()
         runs, self._runs = self._runs, {}
         for run in runs.values():
-            run.ended(LOST)
+            # Not 503: it may have run, so nobody is to be told to try again.
+            why = "the user's keeper ended before the script's answer had begun"
+            run.lost(SpawnFailed(0, "connect", why, 502))
         self._gone(self)
 
     def _turn_away(self) -> None:
-        """Tell all that have not started that this keeper will not."""
-        waiters: list[asyncio.Future[None] | asyncio.Future[bytes]] = [
-            *self._starting.values(),
-            *self._pools.values(),
-        ]
-        for waiter in waiters:
+        """Tell all that wait for a pool that this keeper will not answer."""
+        for waiter in self._pools.values():
             if not waiter.done():
                 waiter.set_exception(_Gone())
-        for id in self._starting:
-            self._runs.pop(id, None)
-        self._starting.clear()
         self._pools.clear()
 
     # Out.
 
-    def _post(self, data: bytes, fds: tuple[int, ...], owned: tuple[int, ...]) -> None:
-        """Send now or when there is room; `owned` of `fds` are closed then. Raises _Gone."""
+    def _post(
+        self,
+        data: bytes,
+        fds: tuple[int, ...] = (),
+        owned: tuple[int, ...] = (),
+        run: Run | None = None,
+    ) -> None:
+        """Send now or when there is room; `owned` of `fds` are closed then. `run` is what is
+        ordered, if anything: while there is no room it is `queued`. Raises _Gone."""
         if not self._outbox:
             try:
                 send(self._sock, data, fds)
             except BlockingIOError:
-                self.loop.add_writer(self._fd, self._writable)
+                self._descriptors.add_writer(self._fd, self._writable)
             except OSError as error:
                 _close(owned)
                 self.lose()
                 raise _Gone from error
             else:
-                _close(owned)
+                for fd in owned:
+                    os.close(fd)
                 return
         # A descriptor of the caller's may be closed before there is room.
         kept = tuple(fd if fd in owned else os.dup(fd) for fd in fds)
-        self._outbox.append((data, kept))
+        self._outbox.append((data, kept, run))
+        if run is not None:
+            run.queued()
 
     def _writable(self) -> None:
         outbox = self._outbox
         while outbox:
-            data, fds = outbox[0]
+            data, fds, run = outbox[0]
             try:
                 send(self._sock, data, fds)
             except BlockingIOError:
@@ -324,44 +349,45 @@ class _Channel:
                 return
             outbox.popleft()
             _close(fds)
-        self.loop.remove_writer(self._fd)
+            if run is not None:
+                run.started()
+        self._descriptors.remove_writer(self._fd)
 
     # In.
 
     def _readable(self) -> None:
-        for _ in range(_TURN):
-            try:
-                data = self._sock.recv(REPLY_MAX)
-                message = decode(data)
-            except BlockingIOError:
-                return
-            except (OSError, ValueError):
-                # The end (an empty message), a reset, or a keeper that does not keep to the form.
-                self.lose()
-                return
-            if isinstance(message, Started):
-                started = self._starting.pop(message.id, None)
-                if started is not None and not started.done():
-                    started.set_result(None)
-            elif isinstance(message, Exited):
-                run = self._runs.pop(message.id, None)
-                if run is not None:
-                    run.ended(Exit(message.status, message.cpu, message.memory))
+        # One message in each turn: the loop comes again if there are more, and asking for one that
+        # is not there costs as much.
+        try:
+            data = self._sock.recv(REPLY_MAX)
+            if data and data[0] == EXITED:
+                for id, status, cpu, memory in decode_exits(data):
+                    run = self._runs.pop(id, None)
+                    if run is not None:
+                        run.ended(Exit(status, cpu, memory))
             else:
-                self._other(message)
-            if self._fd < 0:
-                return
-            if self.closed and not self._runs:
-                self.lose()
-                return
+                self._other(decode(data))
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            # The end (an empty message), a reset, or a keeper that does not keep to the form.
+            self.lose()
+        if self.closed and not self._runs:
+            self.lose()
 
     def _other(self, message: Message) -> None:
-        if isinstance(message, Failed):
+        if isinstance(message, Queued):
+            if (run := self._runs.get(message.id)) is not None:
+                run.queued()
+        elif isinstance(message, Started):
+            if (run := self._runs.get(message.id)) is not None:
+                run.started()
+        elif isinstance(message, Failed):
             failed = SpawnFailed(message.errno, message.step, message.why, message.status)
-            for waiter in (self._starting.pop(message.id, None), self._pools.get(message.id)):
-                if waiter is not None and not waiter.done():
-                    waiter.set_exception(failed)
-            self._runs.pop(message.id, None)
+            if (run := self._runs.pop(message.id, None)) is not None:
+                run.failed(failed)
+            if (found := self._pools.get(message.id)) is not None and not found.done():
+                found.set_exception(failed)
         elif isinstance(message, PoolAt):
             found = self._pools.get(message.id)
             if found is not None and not found.done():

@@ -9,6 +9,7 @@ meant (nohup), and they hold the same process group, so a later release of their
 them. A group's number cannot be used again while it has a member; we forget it when it has none.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -17,7 +18,14 @@ from collections import deque
 from resource import struct_rusage
 
 from gateway.process import examine
-from gateway.process.channel import Exited, Failed, Order, Started, environment_pairs
+from gateway.process.channel import (
+    AGAIN,
+    Exited,
+    Failed,
+    Order,
+    Queued,
+    Started,
+)
 from gateway.process.examine import Root
 from gateway.process.fronts import Front
 from gateway.process.loop import Loop, Timer
@@ -72,10 +80,11 @@ class Scripts:
         elif self._queued < self._queue:
             self._queued += 1
             self._waiting.setdefault(front, deque()).append((order, fds))
+            front.send(Queued(order.id))
         else:
-            _close(fds)
             why = f"{self.running} scripts run and {self._queued} wait: the queue is full"
             front.send(Failed(order.id, 0, "queue", 503, why))
+            _close(fds)
 
     def release(self, front: Front, id: int) -> None:
         """Let go of one order: out of the queue, or its process group is stopped."""
@@ -98,13 +107,17 @@ class Scripts:
         for script in self._orders.pop(front, {}).values():
             self._stop(script)
 
+    def hand_back(self, front: Front, order: Order, fds: tuple[int, ...]) -> None:
+        """Say that an order is not started because the keeper leaves; another one may do it."""
+        front.send(Failed(order.id, errno.EAGAIN, AGAIN, 503, "the user's keeper leaves"))
+        _close(fds)
+
     def unqueue(self) -> None:
-        """Forget all orders that have not started: the keeper leaves."""
-        for waiting in self._waiting.values():
-            for _, fds in waiting:
-                _close(fds)
-        self._waiting.clear()
-        self._queued = 0
+        """Hand back all orders that have not started: the keeper leaves."""
+        unstarted, self._waiting, self._queued = self._waiting, {}, 0
+        for front, waiting in unstarted.items():
+            for order, fds in waiting:
+                self.hand_back(front, order, fds)
 
     def stop_all(self) -> None:
         for script in list(self._groups.values()):
@@ -121,11 +134,12 @@ class Scripts:
         # size not above ours is not known.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         memory = usage.ru_maxrss << 10 if usage.ru_maxrss > own else 0
-        script.front.send(Exited(script.id, code, cpu, memory))
+        script.front.ended(Exited(script.id, code, cpu, memory))
         script.exited = True
         self.running -= 1
         self._forget_if_empty(script)
         if self._queued:
+            script.front.flush()  # its end comes before the start that it makes room for
             self._next()
         return True
 
@@ -136,7 +150,7 @@ class Scripts:
 
     def kill_all(self) -> None:
         for script in list(self._groups.values()):
-            _signal(script.group, signal.SIGKILL)
+            _signal(script, signal.SIGKILL)
 
     def close(self) -> None:
         for root in self.roots.values():
@@ -151,7 +165,8 @@ class Scripts:
             self._queued -= 1
             if waiting:
                 self._waiting[front] = waiting  # behind the others now
-            self._start(front, order, fds)
+            if self._start(front, order, fds):
+                front.send(Started(order.id))
 
     def _left_queue(self, front: Front, fds: tuple[int, ...]) -> None:
         self._queued -= 1
@@ -159,13 +174,15 @@ class Scripts:
         if not self._waiting[front]:
             del self._waiting[front]
 
-    def _start(self, front: Front, order: Order, fds: tuple[int, ...]) -> None:
+    def _start(self, front: Front, order: Order, fds: tuple[int, ...]) -> bool:
+        """Start an order or say why not; return whether it runs. The front hears of what failed and
+        what ended: that a script runs it sees from its output, one message less for each."""
         try:
             pid = self._spawn(order, fds)
         except SpawnFailed as failed:
-            _close(fds)
             front.send(Failed(order.id, failed.errno, failed.step, failed.status, failed.why))
-            return
+            _close(fds)  # only now: an output that ends is not to come before the reason
+            return False
         _close(fds)
         stale = self._groups.get(pid)
         if stale is not None:
@@ -180,32 +197,32 @@ class Scripts:
             self._stop(twin)  # a front that counts wrongly must not hide a script from its release
         orders[order.id] = script
         self.running += 1
-        front.send(Started(order.id))
+        return True
 
     def _spawn(self, order: Order, fds: tuple[int, ...]) -> int:
         root = self.roots.get(order.route)
         if root is None:
             raise SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
         try:
-            environment = root.environment(environment_pairs(order.environment))
+            environment = root.entries(order.environment)
         except ValueError as error:
             raise SpawnFailed(0, "environment", str(error), 500) from error
-        found = root.examine(order.script)
-        try:
-            os.chdir(found.directory)
-        except OSError as error:
-            raise examine.lookup_failed("chdir", found.directory, error) from error
         stdin, stdout, stderr = fds if order.stdin else (0, *fds)
-        try:
-            return spawn(found.argv[0], found.argv, environment, stdin, stdout, stderr)
-        except OSError as error:
-            raise examine.exec_failed(error, found.argv, found.path) from error
+        while True:
+            found = root.recent(order.script)
+            argv, directory = found.argv, found.directory
+            try:
+                return spawn(argv[0], argv, environment, directory, stdin, stdout, stderr)
+            except OSError as error:
+                if root.forget(order.script) and root.recent(order.script).file != found.file:
+                    continue  # it is another file by now: that one's turn
+                raise examine.start_failed(error, found) from error
 
     def _stop(self, script: Script) -> None:
         if script.killer is None:
-            _signal(script.group, signal.SIGTERM)
+            _signal(script, signal.SIGTERM)
             due = time.monotonic() + self._grace
-            script.killer = self._loop.at(due, lambda: _signal(script.group, signal.SIGKILL))
+            script.killer = self._loop.at(due, lambda: _signal(script, signal.SIGKILL))
 
     def _forget_if_empty(self, script: Script) -> None:
         try:
@@ -224,11 +241,17 @@ class Scripts:
             orders.pop(script.id, None)
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _signal(script: Script, number: signal.Signals) -> None:
+    """Signal the group that was made for a script, and the script, which may have left it."""
     try:
-        os.killpg(group, number)
+        os.killpg(script.group, number)
     except (ProcessLookupError, PermissionError):
         pass  # nothing there any more, or what is there became somebody else (sudo)
+    try:
+        if not script.exited and os.getpgid(script.group) != script.group:
+            os.kill(script.group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def _close(fds: tuple[int, ...]) -> None:

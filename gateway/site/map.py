@@ -4,8 +4,8 @@ Decides that. Must not know hosts (`site/router.py`), nor how a handler answers.
 
 A site's routes are tried as they are written, and the first that fits is taken; then come the files
 below its root. What a route fits is told by `Route`. A path none of whose components could be a
-script is decided by its bytes alone, and that decision is remembered; a path that could is walked
-each time.
+script is decided by its bytes alone, and that decision is remembered; a path that could is walked,
+and what was found is taken for a second without another walk.
 
 The text of a program is never sent as a file (FIELD section 3, row 7): here by its name in the
 URL, in `backends/sources.py` by what the file really is.
@@ -36,8 +36,9 @@ REMEMBERED = 2048
 """Paths of a site whose decision is kept; clients choose them, so it is emptied when full."""
 REMEMBERED_LENGTH = 256
 """Bytes of a path that is remembered."""
-INDEX_TRUST = 1.0
-"""Seconds that the index file found for a directory is taken without looking for a better one."""
+TRUST = 1.0
+"""Seconds that the script of a path, or the index file of a directory, is taken without looking for
+a better one, as long as it is a file. Whoever starts or opens it looks again as carefully."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +81,21 @@ class Site:
     symlinks: SymlinkPolicy = "owner-match"
 
 
-def sources(routes: Sequence[Route]) -> Sources:
-    """Return what `StaticSettings.sources` must be for every static handler of a site."""
+def sources(routes: Sequence[Route], others: Sequence[Route] = ()) -> Sources:
+    """Return what `StaticSettings.sources` must be for every static handler of a site.
+
+    `others` are the routes of other sites: what is a script there is not text here, where the two
+    share directories.
+    """
     rules: list[tuple[bytes, Glob | None]] = []
-    for route in routes:
+    for route in (*routes, *others):
         if route.kind != "script":
             continue
         if route.match is None:
             rules.append((route.root, None))
         else:
-            directory = b"" if route.prefix is None else route.root
-            rules.append((directory, Glob(route.match)))
+            anywhere = route.prefix is None and route in routes
+            rules.append((b"" if anywhere else route.root, Glob(route.match)))
     return Sources(rules)
 
 
@@ -126,13 +131,14 @@ class SiteMap:
         self.site = site
         self.remembered: dict[bytes, Target] = {}
         """Path as sent -> a decision that the file system has no part in."""
-        self._indexes: dict[bytes, tuple[float, Target]] = {}
+        self._found: dict[bytes, tuple[float, Target]] = {}
+        """Path as sent -> until when what was found on the disk may be taken, and that."""
         self._root = site.root.rstrip(b"/")
         self._rules = tuple(_Rule(route) for route in site.routes)
 
     def find(self, raw: bytes) -> Target:
         """Decide a path as it was sent. Raises Refused."""
-        if (known := self._known_index(raw)) is not None:
+        if (known := self._known(raw)) is not None:
             return known
         path = split(decode(raw))
         slash = encoded_slash(raw)
@@ -149,24 +155,29 @@ class SiteMap:
             elif rule.route.kind == "static":
                 return self._static(raw, path, rule, walked)
             elif rule.glob is None:
-                return self._in_script_directory(rule, path)
+                return self._trusted(raw, self._in_script_directory(rule, path))
             elif any(map(rule.glob.fits, path.names[rule.depth :])):
                 walked = True
                 if (script := self._script(rule, path)) is not None:
-                    return script
+                    return self._trusted(raw, script)
         if slash >= 0:
             raise Refused(404)
         return self._static(raw, path, None, walked)
 
-    def _known_index(self, raw: bytes) -> Target | None:
-        known = self._indexes.get(raw)
+    def _known(self, raw: bytes) -> Target | None:
+        known = self._found.get(raw)
         if known is None:
             return None
         until, target = known
         if monotonic() < until and _is_file(target.place.file):
             return target
-        del self._indexes[raw]
+        del self._found[raw]
         return None
+
+    def _trusted(self, raw: bytes, target: Target) -> Target:
+        """Remember what was found for a path for as long as `TRUST` says."""
+        _remember(self._found, raw, (monotonic() + TRUST, target))
+        return target
 
     def _app(self, rule: "_Rule", path: UrlPath) -> Target:
         name, info = path.name(rule.depth), path.rest(rule.depth)
@@ -217,7 +228,7 @@ class SiteMap:
             if target is None:
                 return self._file(path, rule, path.names, b"/")
             if not target.follow:
-                _remember(self._indexes, raw, (monotonic() + INDEX_TRUST, target))
+                return self._trusted(raw, target)
             return target
         if len(path.names) == depth:  # the prefix of a route without its slash
             return self._file(path, rule, path.names, b"/.")

@@ -12,6 +12,7 @@ Standard: FastCGI 1.0, sections 4 (management records), 5 and 6.2 (Responder).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from gateway.wire import PeerError
@@ -36,8 +37,6 @@ from gateway.wire.fcgi_record import (
     RecordParser,
     encode_record,
 )
-
-REQUEST_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,18 @@ class Ended:
 Event: TypeAlias = Stdout | Stderr | Ended
 
 
-def _begin(role: int, keep: bool) -> bytes:
+@lru_cache(1024)
+def _begin(id: int, role: int, keep: bool) -> bytes:
     body = BEGIN_BODY.pack(role, KEEP_CONN if keep else 0)
-    return encode_record(BEGIN_REQUEST, REQUEST_ID, body)
+    return encode_record(BEGIN_REQUEST, id, body)
 
 
-_BEGIN_RESPONDER = (_begin(RESPONDER, False), _begin(RESPONDER, True))
-_PARAMS_END = encode_record(PARAMS, REQUEST_ID, b"")
-_STDIN_END = encode_record(STDIN, REQUEST_ID, b"")
+@lru_cache(1024)
+def _end_of(kind: int, id: int) -> bytes:
+    return encode_record(kind, id, b"")
 
 
-def _params_by_pairs(params: Mapping[bytes, bytes]) -> bytes:
+def _params_by_pairs(params: Mapping[bytes, bytes], id: int) -> bytes:
     """Return large parameters in records that end where a pair ends, as far as that is possible.
 
     The standard does not ask for it, but flup reads each record on its own: it loses what follows
@@ -89,19 +89,20 @@ def _params_by_pairs(params: Mapping[bytes, bytes]) -> bytes:
     for pair in params.items():
         encoded = encode_params((pair,))
         if content and len(content) + len(encoded) > MAX_CONTENT:
-            records.append(encode_record(PARAMS, REQUEST_ID, content))
+            records.append(encode_record(PARAMS, id, content))
             content = b""
         content += encoded
-    records.append(encode_record(PARAMS, REQUEST_ID, content))
+    records.append(encode_record(PARAMS, id, content))
     return b"".join(records)
 
 
 class Requester:
     """One request: what to send for it, and what the answer's bytes mean."""
 
-    __slots__ = ("_begun", "_ended", "_keep", "_parser", "_stdin_open", "_stdout_open")
+    __slots__ = ("_begun", "_ended", "_id", "_keep", "_parser", "_stdin_open", "_stdout_open")
 
     def __init__(self) -> None:
+        self._id = 1
         self._parser = RecordParser(502)
         self._begun = False
         self._keep = False
@@ -125,8 +126,12 @@ class Requester:
         *,
         keep: bool,
         role: int = RESPONDER,
+        use: int = 1,
     ) -> bytes:
         """Return BEGIN_REQUEST and the whole PARAMS stream. `keep` asks for a kept connection.
+
+        `use` counts the requests of a connection, 1 to 65535, and is the request's id: what a
+        worker still sends for an earlier one is known by it, and dropped.
 
         Raises ValueError for a second request on the same object.
         """
@@ -135,13 +140,14 @@ class Requester:
         self._begun = True
         self._keep = keep
         self._stdin_open = True
-        begin = _BEGIN_RESPONDER[keep] if role == RESPONDER else _begin(role, keep)
+        self._id = use
+        begin, end = _begin(use, role, keep), _end_of(PARAMS, use)
         encoded = encode_params(params)
         if not encoded:
-            return begin + _PARAMS_END
+            return begin + end
         if len(encoded) > MAX_CONTENT:
-            return begin + _params_by_pairs(params) + _PARAMS_END
-        return begin + encode_record(PARAMS, REQUEST_ID, encoded) + _PARAMS_END
+            return begin + _params_by_pairs(params, use) + end
+        return begin + encode_record(PARAMS, use, encoded) + end
 
     def stdin(self, data: bytes) -> bytes:
         """Return a piece of the request body as records; b"" for b"", which would end it.
@@ -150,14 +156,14 @@ class Requester:
         """
         if not self._stdin_open:
             raise ValueError("the stdin of this FastCGI request is not open")
-        return encode_record(STDIN, REQUEST_ID, data) if data else b""
+        return encode_record(STDIN, self._id, data) if data else b""
 
     def stdin_end(self) -> bytes:
         """Return the record that ends the request body. Every request needs it, once."""
         if not self._stdin_open:
             raise ValueError("the stdin of this FastCGI request is not open")
         self._stdin_open = False
-        return _STDIN_END
+        return _end_of(STDIN, self._id)
 
     def feed(self, data: bytes) -> list[Event]:
         """Return what the worker's bytes mean. Neighbouring pieces of output come as one.
@@ -168,7 +174,7 @@ class Requester:
         output: list[bytes] = []
         for record in self._parser.feed(data):
             kind, id, content = record
-            if id != REQUEST_ID or self._ended:
+            if id != self._id or self._ended:
                 self._check_stray(record)
             elif kind == STDOUT:
                 if not content:
@@ -197,7 +203,9 @@ class Requester:
         """Let management records pass unread; they answer questions that we do not ask."""
         if record.id == NULL_REQUEST and record.kind in (GET_VALUES_RESULT, UNKNOWN_TYPE):
             return
-        if record.id not in (NULL_REQUEST, REQUEST_ID):
+        if NULL_REQUEST < record.id < self._id:
+            return  # what a worker sends late for a request that it had ended
+        if record.id not in (NULL_REQUEST, self._id):
             raise PeerError(502, "a FastCGI worker answered a request that was not asked")
         if self._ended:
             raise PeerError(502, "a FastCGI worker went on after the end of the request")

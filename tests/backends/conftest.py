@@ -112,6 +112,7 @@ class Worker:
         self.parser = RecordParser()
         self.records: list[Record] = []
         self.keep = False
+        self.id = 1
 
     async def record(self) -> Record:
         while not self.records:
@@ -126,6 +127,7 @@ class Worker:
         begin = await self.record()
         assert begin.kind == BEGIN_REQUEST
         self.keep = bool(begin.content[2])
+        self.id = begin.id
         decoder = ParamsDecoder()
         while (record := await self.record()).content:
             assert record.kind == PARAMS
@@ -146,13 +148,13 @@ class Worker:
         self.writer.write(data)
 
     def out(self, data: bytes) -> None:
-        self.send(encode_record(STDOUT, 1, data))
+        self.send(encode_record(STDOUT, self.id, data))
 
     def err(self, data: bytes) -> None:
-        self.send(encode_record(STDERR, 1, data))
+        self.send(encode_record(STDERR, self.id, data))
 
     def end(self, status: int = 0, protocol: int = 0) -> None:
-        self.send(encode_record(END_REQUEST, 1, END_BODY.pack(status, protocol)))
+        self.send(encode_record(END_REQUEST, self.id, END_BODY.pack(status, protocol)))
 
     def answer(self, data: bytes) -> None:
         self.out(data)

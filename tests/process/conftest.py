@@ -14,14 +14,21 @@ import pytest
 from gateway.journal import Journal
 from gateway.process import keeper
 from gateway.process.channel import (
+    EXITED,
+    REPLY_MAX,
     Attach,
+    Exited,
+    Failed,
     Message,
     Order,
     Stop,
     ToFront,
+    WantPool,
+    decode,
+    decode_exits,
     environment_block,
 )
-from gateway.process.post import Inbox, send
+from gateway.process.post import send
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
 PATIENCE = 20.0
@@ -102,7 +109,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._inbox = Inbox()
+        self._exits: list[ToFront] = []
         self._fds: list[int] = []
 
     def order(
@@ -124,11 +131,25 @@ class Channel:
 
     def reply(self) -> ToFront | None:
         """Return the next reply; None at the end of the channel."""
+        if self._exits:
+            return self._exits.pop(0)
         try:
-            received = self._inbox.receive(self.sock)
+            data = self.sock.recv(REPLY_MAX)
         except ConnectionResetError:
             return None
-        return None if received is None else received[0]  # type: ignore[return-value]
+        if not data:
+            return None
+        if data[0] == EXITED:
+            self._exits = [Exited(*how) for how in decode_exits(data)]
+            return self._exits.pop(0)
+        return decode(data)  # type: ignore[return-value]
+
+    def sync(self) -> None:
+        """Return once all that was sent before has been taken; for scripts that run on."""
+        send(self.sock, WantPool(0, "no such route", b"x").encode())
+        reply = self.reply()
+        assert isinstance(reply, Failed), reply
+        assert reply.id == 0
 
     def close(self) -> None:
         self.sock.close()

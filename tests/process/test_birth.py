@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gateway.process import birth
-from gateway.process.channel import Started
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
 NOBODY = 65534
@@ -146,7 +145,6 @@ def test_script_runs_as_the_keepers_user(
     )
     channel = open_channel(kept)
     out, _ = channel.order(1, "who.cgi")
-    assert channel.reply() == Started(1)
     assert content(out).split() == [b"65534"] * 3
     channel.reply()
     channel.order(2, "secret.cgi")
@@ -168,9 +166,8 @@ def test_keeper_that_cannot_be_born_says_which_step(keep: Callable[..., Any]) ->
 def test_keeper_ignores_the_terminals_signals(kept: Any, channel: Any) -> None:
     kept.script("ok.cgi", "#!/bin/sh\n")
     channel.order(1, "ok.cgi")
-    assert channel.reply() == Started(1)
     channel.reply()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         os.kill(kept.pid, number)
     channel.order(2, "ok.cgi")
-    assert channel.reply() == Started(2)
+    assert channel.reply().id == 2

@@ -21,11 +21,13 @@ from gateway.process.channel import (
     PoolAt,
     PoolDown,
     PoolUp,
+    Queued,
     Release,
     Started,
     Stop,
     WantPool,
     decode,
+    decode_exits,
     environment_block,
     environment_pairs,
 )
@@ -36,6 +38,7 @@ MESSAGES: list[tuple[Message, int]] = [
     (Order(2**32 - 1, "", b"x", b"", True), 3),
     (WantPool(7, "site/1", b"x.fcgi"), 0),
     (Release(7), 0),
+    (Queued(7), 0),
     (Started(7), 0),
     (Failed(7, 2, "open", 404, "there is no such file: ä"), 0),
     (Exited(7, -9, 1.25, 1 << 40), 0),
@@ -103,6 +106,26 @@ def test_nul_cannot_smuggle_a_variable(environment: dict[bytes, bytes]) -> None:
 def test_broken_environment_block_is_refused(block: bytes) -> None:
     with pytest.raises(ValueError):
         environment_pairs(block)
+
+
+def test_ends_of_several_scripts_are_one_message() -> None:
+    data = Exited(7, -9, 1.25, 1 << 40).encode() + Exited(8, 3, 0.0, 0).encode()
+    assert decode_exits(data) == [(7, -9, 1.25, 1 << 40), (8, 3, 0.0, 0)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Exited(7, 0, 0.0, 0).encode()[:-1],
+        Exited(7, 0, 0.0, 0).encode() + b"\x12",
+        Exited(7, 0, 0.0, 0).encode() + Exited(8, 300, 0.0, 0).encode(),
+        Exited(7, 0, 0.0, 0).encode() + b"\x10" + Exited(8, 0, 0.0, 0).encode()[1:],
+        Exited(7, 0, -1.0, 0).encode(),
+    ],
+)
+def test_ends_that_cannot_be_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_exits(data)
 
 
 def test_long_reason_is_cut_and_stays_text() -> None:

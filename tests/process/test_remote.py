@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +17,14 @@ import pytest
 import uvloop
 
 from gateway.process import channel
-from gateway.process.channel import Exited, Leaving, Order, Started
+from gateway.process.channel import AGAIN, Exited, Failed, Leaving, Order, Queued, Started
 from gateway.process.pipes import PipeReader
 from gateway.process.post import Inbox, send
-from gateway.process.remote import LOST, RemoteKeeper
+from gateway.process.remote import LOST, RemoteKeeper, Run
+from gateway.process.running import LOOK
 from gateway.process.spec import SpawnFailed
+
+PATIENCE = 20.0
 
 T = TypeVar("T")
 RunLoop = Callable[[Coroutine[Any, Any, T]], T]
@@ -40,6 +44,20 @@ async def all_of(reader: PipeReader) -> bytes:
     while piece := await reader.read():
         data += piece
     return data
+
+
+class HandedBack(Exception):
+    """The keeper leaves and has not started it."""
+
+
+async def answer_of(script: Run) -> bytes:
+    try:
+        return await script.stdout.read()
+    except SpawnFailed as failed:
+        script.release()
+        if failed.step != AGAIN:
+            raise
+        raise HandedBack from failed
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -145,9 +163,13 @@ def test_failure_to_start_is_raised_with_its_reason(kept: Any, run: RunLoop[Any]
 
     async def exchange() -> None:
         remote = RemoteKeeper(kept.connect)
-        with pytest.raises(SpawnFailed) as caught:
-            await remote.start("r", b"none.cgi", {}, body=True)
+        script = await remote.start("r", b"none.cgi", {}, body=True)
+        for asked in (script.stdout.read, script.exited):
+            with pytest.raises(SpawnFailed) as caught:
+                await asked()
         failed = caught.value
+        assert await script.settled(PATIENCE) is None
+        script.release()
         assert (failed.errno, failed.step, failed.status) == (errno.ENOENT, "open", 404)
         with pytest.raises(ValueError):
             await remote.start("r", b"none.cgi", {b"A": b"\0"})
@@ -180,7 +202,7 @@ def test_release_stops_the_script_and_its_end_is_still_told(
     assert not lives(run(exchange()))
 
 
-def test_cancelled_start_releases_what_it_ordered(
+def test_released_order_that_waits_for_its_turn_never_runs(
     keep: Callable[..., Any], run: RunLoop[Any], lives: Lives
 ) -> None:
     kept = keep(concurrency=1)
@@ -191,16 +213,14 @@ def test_cancelled_start_releases_what_it_ordered(
     async def exchange() -> None:
         remote = RemoteKeeper(kept.connect)
         first = await remote.start("r", b"wait.cgi", {}, body=True)
-        queued = asyncio.ensure_future(remote.start("r", b"mark.cgi", {}))
+        queued = await remote.start("r", b"mark.cgi", {})
         await first.stdout.read()
-        queued.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await queued
+        queued.release()
         assert first.stdin is not None
         first.stdin.close()
         await first.exited()
         first.release()
-        # The slot is free again, and the cancelled order has not taken it.
+        # The slot is free again, and the released order has not taken it.
         third = await remote.start("r", b"wait.cgi", {})
         await third.exited()
         third.release()
@@ -211,7 +231,37 @@ def test_cancelled_start_releases_what_it_ordered(
     assert own_descriptors() == before
 
 
-def test_order_to_a_keeper_that_leaves_goes_to_the_next_one(
+def test_order_that_waits_too_long_for_its_turn_is_503(
+    keep: Callable[..., Any], run: RunLoop[Any]
+) -> None:
+    kept = keep(concurrency=1)
+    kept.script("wait.cgi", "#!/bin/sh\nread line\necho done\n")
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        first = await remote.start("r", b"wait.cgi", {}, body=True)
+        queued = await remote.start("r", b"wait.cgi", {}, patience=0.01)
+        with pytest.raises(SpawnFailed) as caught:
+            await queued.stdout.read()
+        assert (caught.value.step, caught.value.status) == ("queue", 503)
+        queued.release()
+        # One that gets its turn in time runs for as long as it likes.
+        third = await remote.start("r", b"wait.cgi", {}, body=True, patience=0.5)
+        assert first.stdin is not None
+        first.stdin.close()
+        assert await all_of(first.stdout) == b"done\n"
+        await asyncio.sleep(0.6)
+        assert third.stdin is not None
+        third.stdin.close()
+        assert await all_of(third.stdout) == b"done\n"
+        first.release()
+        third.release()
+        remote.close()
+
+    run(exchange())
+
+
+def test_order_to_a_keeper_that_leaves_is_handed_back_or_goes_to_the_next_one(
     keep: Callable[..., Any], run: RunLoop[Any]
 ) -> None:
     old, new = keep(), keep()
@@ -227,14 +277,18 @@ def test_order_to_a_keeper_that_leaves_goes_to_the_next_one(
         first = await remote.start("r", b"who.cgi", {}, body=True)
         assert int(await first.stdout.read()) == old.pid
         old.stop(60.0)
-        # Sent before or after the front has heard of it: either way it runs, and runs once.
-        second = await remote.start("r", b"who.cgi", {})
-        assert int(await second.stdout.read()) == new.pid
+        # Until it takes note of its stop, the old one starts what it gets.
+        pids: list[int] = []
+        while new.pid not in pids:
+            second = await remote.start("r", b"who.cgi", {})
+            with suppress(HandedBack):  # sent before the front has heard of it
+                pids.append(int(await answer_of(second)))
+            second.release()
+        assert {*pids} <= {old.pid, new.pid}
         # What ran goes on in the old one, to its own end.
         assert first.stdin is not None
         first.stdin.close()
         assert (await first.exited()).status == 1
-        second.release()
         first.release()
         remote.close()
 
@@ -332,19 +386,41 @@ def test_keeper_that_speaks_nonsense_is_left(run: RunLoop[Any], nonsense: bytes)
     async def exchange() -> None:
         liar = Liar()
         remote = RemoteKeeper(liar.connect)
-        starting = asyncio.ensure_future(remote.start("r", b"x", {}))
+        script = await remote.start("r", b"x", {})
         await liar.order()
         liar.ends[-1].send(nonsense)
-        await until(lambda: len(liar.ends) == 2)
-        order = await liar.order()  # once more, on a new channel
-        send(liar.ends[-1], Started(order.id).encode())
-        script = await starting
-        # After that nothing is repeated.
-        liar.ends[-1].send(nonsense)
+        # Whether it ran is not known, so it is not ordered again.
+        with pytest.raises(SpawnFailed) as caught:
+            await script.stdout.read()
+        assert caught.value.status == 502
+        assert caught.value.step != AGAIN
         assert await script.exited() == LOST
         script.release()
-        remote.close()
+        other = await remote.start("r", b"x", {})
         assert len(liar.ends) == 2
+        other.release()
+        remote.close()
+        liar.close()
+
+    run(exchange())
+
+
+def test_order_that_is_handed_back_says_so(run: RunLoop[Any]) -> None:
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        script = await remote.start("r", b"x", {})
+        order = await liar.order()
+        send(liar.ends[-1], Leaving().encode())
+        send(liar.ends[-1], Failed(order.id, errno.EAGAIN, AGAIN, 503, "it leaves").encode())
+        with pytest.raises(SpawnFailed) as caught:
+            await script.stdout.read()
+        assert caught.value.step == AGAIN
+        script.release()
+        (await remote.start("r", b"x", {})).release()
+        assert len(liar.ends) == 2
+        assert liar.ends[0].recv(1) == b""  # nothing of ours is there: the channel is closed
+        remote.close()
         liar.close()
 
     run(exchange())
@@ -354,13 +430,12 @@ def test_replies_about_unknown_orders_are_nothing(run: RunLoop[Any]) -> None:
     async def exchange() -> None:
         liar = Liar()
         remote = RemoteKeeper(liar.connect)
-        starting = asyncio.ensure_future(remote.start("r", b"x", {}))
+        script = await remote.start("r", b"x", {})
         order = await liar.order()
-        for reply in (Started(99), Exited(98, 0, 0.0, 0), channel.Failed(97, 0, "x", 500, "y")):
+        for reply in (Started(99), Queued(96), Failed(97, 0, "x", 500, "y")):
             send(liar.ends[-1], reply.encode())
-        send(liar.ends[-1], Started(order.id).encode())
-        send(liar.ends[-1], Exited(order.id, 0, 0.5, 4096).encode())
-        script = await starting
+        exits = Exited(98, 0, 0.0, 0), Exited(order.id, 0, 0.5, 4096)
+        liar.ends[-1].send(b"".join(exit.encode() for exit in exits))
         assert (await script.exited()).cpu == 0.5
         script.release()
         remote.close()
@@ -376,11 +451,12 @@ def test_orders_that_a_busy_keeper_has_no_room_for_wait_their_turn(run: RunLoop[
         liar = Liar()
         remote = RemoteKeeper(liar.connect)
         env = {b"HTTP_COOKIE": b"x" * 20_000}
-        starting = [asyncio.ensure_future(remote.start("r", b"x", env)) for _ in range(count)]
+        scripts = [await remote.start("r", b"x", env) for _ in range(count)]
         for _ in range(count):
             order = await liar.order()
-            send(liar.ends[0], Started(order.id).encode())
-        for script in await asyncio.gather(*starting):
+            send(liar.ends[0], Exited(order.id, 0, 0.0, 0).encode())
+        for script in scripts:
+            assert (await script.exited()).status == 0
             script.release()
         remote.close()
         liar.close()
@@ -388,6 +464,72 @@ def test_orders_that_a_busy_keeper_has_no_room_for_wait_their_turn(run: RunLoop[
     before = own_descriptors()
     run(exchange())
     assert own_descriptors() == before
+
+
+SOMETIMES = """#!/bin/sh
+echo first
+echo complaint >&2
+test -z "$MORE" || { read line; echo second; }
+"""
+
+
+def test_brief_script_is_read_when_it_has_ended_and_watched_when_it_has_not(
+    kept: Any, run: RunLoop[Any]
+) -> None:
+    kept.script("sometimes.cgi", SOMETIMES)
+    before = own_descriptors()
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        briefs = []
+        for _ in range(3):
+            script = await remote.start("r", b"sometimes.cgi", {})
+            complaints: list[bytes] = []
+            script.stderr.tap(complaints.append)
+            assert await all_of(script.stdout) == b"first\n"
+            assert (await script.exited()).status == 0
+            script.release()
+            assert b"".join(complaints) == b"complaint\n"
+            briefs.append(script.brief)
+        assert briefs == [False, True, True]
+        script = await remote.start("r", b"sometimes.cgi", {b"MORE": b"yes"}, body=True)
+        script.stderr.tap(complaints.append)
+        assert script.brief
+        assert await script.stdout.read() == b"first\n"
+        assert script.exit is None
+        await asyncio.sleep(2 * LOOK)
+        assert script.stdin is not None
+        script.stdin.close()
+        assert await all_of(script.stdout) == b"second\n"
+        script.release()
+        assert b"".join(complaints) == b"complaint\ncomplaint\n"
+        script = await remote.start("r", b"sometimes.cgi", {})
+        assert not script.brief
+        script.release()
+        remote.close()
+
+    run(exchange())
+    assert own_descriptors() == before
+
+
+def test_brief_script_that_leaves_a_child_with_its_output_is_heard_out(
+    kept: Any, run: RunLoop[Any]
+) -> None:
+    kept.script("leaves.cgi", "#!/bin/sh\necho first\ntest -z $MORE || sleep 300 &\n")
+
+    async def exchange() -> None:
+        remote = RemoteKeeper(kept.connect)
+        for env in ({}, {b"MORE": b"yes"}):
+            script = await remote.start("r", b"leaves.cgi", env)
+            script.patience = 0.05
+            assert await all_of(script.stdout) == b"first\n"
+            assert script.stdout.hung_up is (not env)
+            assert (await script.exited()).status == 0
+            script.release()
+        assert script.brief
+        remote.close()
+
+    run(exchange())
 
 
 def test_pool_of_a_file_and_its_state(kept: Any, run: RunLoop[Any]) -> None:
