@@ -7,11 +7,11 @@ script may write before it reads, or never read at all.
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
 from gateway.backends.complaints import Complaints
+from gateway.backends.described import described
 from gateway.backends.spawned import refused
 from gateway.backends.spool import Spooled, spool
 from gateway.exchange import LocalRedirect, Refused, Request, Response, Truncated
@@ -20,7 +20,6 @@ from gateway.process.diagnosis import exit_cause
 from gateway.process.remote import AGAIN, RemoteKeeper, Run
 from gateway.process.spec import SpawnFailed
 from gateway.wire import PeerError
-from gateway.wire.cgi_env import variables
 from gateway.wire.cgi_reply import BadReply, Reply, ReplyParser
 from gateway.wire.chunked import ChunkedDecoder
 
@@ -148,10 +147,12 @@ class CgiExchange:
         if length is None and not settings.stream:
             spooled = self._spooled = self._spooled or await spool(request)
             length = spooled.length
-        try:
-            environment = cgi_variables(request, length, settings)
-        except ValueError:
-            raise Refused(400, "The request has a NUL byte.") from None
+        environment = described(
+            request,
+            length,
+            software=settings.software,
+            authorization=settings.authorization,
+        )
         piped = length != 0 and self._spooled is None
         try:
             run = await self._cgi.keeper.start(
@@ -281,32 +282,3 @@ class CgiBody:
             raise Truncated(exit_cause(ended.status, b""))
         if self._decoder is not None and not self._decoder.ended:
             raise Truncated("the chunks that the script makes itself have no end")
-
-
-def cgi_variables(
-    request: Request, length: int | None, settings: CgiSettings
-) -> Mapping[bytes, bytes]:
-    """Return the CGI variables of `request` (RFC 3875 section 4.1)."""
-    place = request.notes.place
-    address, port = request.local
-    return variables(
-        method=request.method,
-        request_uri=request.target,
-        query=request.query,
-        protocol=request.protocol,
-        headers=request.headers,
-        length=length,
-        script_name=place.script_name,
-        path_info=place.path_info,
-        document_root=place.root,
-        script_filename=place.file,
-        scheme=request.scheme,
-        server_name=request.host or address.encode("ascii"),
-        server_port=port or (443 if request.scheme == b"https" else 80),
-        server_address=address,
-        remote_address=request.remote[0],
-        remote_port=request.remote[1],
-        software=settings.software,
-        authorization=settings.authorization,
-        request_id=request.id,
-    )

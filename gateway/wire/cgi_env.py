@@ -100,16 +100,12 @@ def variables(
 
     Raises ValueError for a NUL byte, which no environment can hold.
     """
-    if not server_name:
-        server_name = _host(server_address)
-    if not server_port:
-        server_port = 443 if scheme == b"https" else 80
     env = {
         b"GATEWAY_INTERFACE": b"CGI/1.1",
         b"SERVER_SOFTWARE": software,
         b"SERVER_PROTOCOL": protocol,
-        b"SERVER_NAME": server_name,
-        b"SERVER_PORT": b"%d" % server_port,
+        b"SERVER_NAME": server_name or _host(server_address),
+        b"SERVER_PORT": b"%d" % (server_port or (443 if scheme == b"https" else 80)),
         b"REQUEST_METHOD": method.encode("ascii"),
         b"REQUEST_SCHEME": scheme,
         b"REQUEST_URI": request_uri,

@@ -11,6 +11,7 @@ import pytest
 from gateway.backends.pool import parse_address
 from gateway.backends.stream import USES_MAX
 from gateway.exchange import Limits, LocalRedirect, Refused, Truncated
+from gateway.process.descriptors import Descriptors
 
 HEAD = b"Content-Type: text/plain\r\n\r\n"
 
@@ -1049,6 +1050,7 @@ def test_nothing_is_left_open(setup, run, new_request, pieces):
 
     async def main():
         async with setup.scripted(script):
+            Descriptors.of(asyncio.get_running_loop())  # the loop's own, for as long as it runs
             before = descriptors()
             backend = setup.backend(capacity=3)
             for length in (-1, None):
