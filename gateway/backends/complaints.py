@@ -10,18 +10,22 @@ LINE_MAX = 8000
 """Bytes beyond which a line is logged in parts; just below the journal's own bound."""
 TOLD_MAX = 4096
 """Bytes that are remembered."""
+LINES_MAX = 1000
+"""Lines of one exchange that are logged; more are counted. Each is a write to the log, and neither
+it nor the other exchanges are to suffer from a program that complains without end."""
 
 
 class Complaints:
     """Bytes in any pieces to log lines."""
 
-    __slots__ = ("_journal", "_line", "_request", "_subject", "_told")
+    __slots__ = ("_journal", "_line", "_lines", "_request", "_subject", "_told")
 
     def __init__(self, journal: Journal, subject: str, request: str) -> None:
         self._journal = journal
         self._subject = subject
         self._request = request
         self._line = b""
+        self._lines = 0
         self._told = b""
 
     @property
@@ -43,8 +47,16 @@ class Complaints:
         """Log a last line that has no end."""
         line, self._line = self._line, b""
         self._log(line)
+        if self._lines > LINES_MAX:
+            self._write(b"(%d more lines were not logged)" % (self._lines - LINES_MAX))
+            self._lines = 0
 
     def _log(self, line: bytes) -> None:
         line = line.rstrip(b"\r")
         if line:
-            self._journal.write("warn", line, subject=self._subject, request=self._request)
+            self._lines += 1
+            if self._lines <= LINES_MAX:
+                self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        self._journal.write("warn", line, subject=self._subject, request=self._request)

@@ -730,3 +730,18 @@ def test_pid_file_is_not_written_through_a_link(daemon: Callable[..., Any], tmp_
     except AssertionError:
         pass  # it may refuse to start
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_flood_of_complaints_is_counted_and_not_logged_whole(daemon: Any, tmp_path: Path) -> None:
+    htdocs = tmp_path / "htdocs"
+    htdocs.mkdir()
+    loud = htdocs / "loud.cgi"
+    loud.write_text("#!/bin/sh\nyes x | head -n 100000 >&2\nprintf 'Content-Type: a/b\\n\\nok'\n")
+    loud.chmod(0o755)
+    running = daemon(
+        '[[site]]\nroot = "{dir}/htdocs"\n[[site.route]]\nmatch = "*.cgi"\ncgi = true\n'
+    )
+    assert running.get("/loud.cgi") == (200, b"ok")
+    log = running.log()
+    assert log.count("loud.cgi: x\n") == 1000
+    assert "(99000 more lines were not logged)" in log
