@@ -21,6 +21,7 @@ from gateway.listeners.drive import drive
 from gateway.listeners.http_answer import HttpAnswer
 from gateway.listeners.http_body import HttpBody, Valve
 from gateway.listeners.page import page
+from gateway.process.descriptors import Descriptors
 from gateway.wire import PeerError
 from gateway.wire.http_request import Head, RequestParser
 
@@ -143,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
         if self._room is not None and not self._room.done():
             self._room.set_exception(ConnectionResetError("the client is gone"))
         if self._client is not None:
-            self.loop.remove_writer(self._client.fileno())
+            Descriptors.of(self.loop).remove_writer(self._client.fileno())
             self._client.close()
         self.door.connections.discard(self)
 
@@ -326,13 +327,14 @@ class HttpConnection(asyncio.Protocol):
 
     async def writable(self, client: socket.socket) -> None:
         ready = self.loop.create_future()
-        self.loop.add_writer(client.fileno(), _set, ready)
+        descriptors = Descriptors.of(self.loop)
+        descriptors.add_writer(client.fileno(), lambda: _set(ready))
         self.deadline.arm(Cause.CLIENT, self.door.limits.client)
         try:
             await ready
         finally:
             self.deadline.disarm(Cause.CLIENT)
-            self.loop.remove_writer(client.fileno())
+            descriptors.remove_writer(client.fileno())
 
     # -- leaving -----------------------------------------------------------------------------
 
