@@ -32,8 +32,9 @@ _DEFAULTS = tuple(
 
 _DUP2 = os.POSIX_SPAWN_DUP2
 
-_reasons: list[int] = []
-"""Both ends of the pipe that a child which cannot exec writes its reason to; made at first need."""
+_reasons: dict[int, tuple[int, int]] = {}
+"""This process's id -> both ends of the pipe that a child which cannot exec writes its reason to.
+By id, because a process that was forked has the numbers, and not the descriptors."""
 
 
 class NoDirectory(OSError):
@@ -51,6 +52,15 @@ def heed_all_signals() -> None:
             continue
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    if TRIED:
+        _reason_pipe()  # now, so that a first script changes nothing of ours
+
+
+def _reason_pipe() -> tuple[int, int]:
+    pipe = _reasons.get(os.getpid())
+    if pipe is None:
+        pipe = _reasons[os.getpid()] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    return pipe
 
 
 def spawn(
@@ -70,9 +80,7 @@ def spawn(
     """
     if not TRIED:
         return _posix_spawn(path, argv, environment, directory, stdin, stdout, stderr)
-    if not _reasons:
-        _reasons.extend(os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
-    reader, writer = _reasons
+    reader, writer = _reason_pipe()
     pid = fork_exec(
         argv,
         (path,),
