@@ -18,7 +18,7 @@ from gateway.wire.http_response import LAST_CHUNK, encode_fields, framing, statu
 SENDFILE_MAX = 1 << 20
 """Bytes asked of one sendfile call, so that one client cannot hold the loop."""
 JOINED_MAX = 16384
-"""Bytes of a piece that is copied behind its head or chunk size; a larger one is not."""
+"""Bytes of a head with first pieces that may wait for the end; see `HELD`."""
 HELD = 0.001
 """Seconds in which a head and small first pieces wait for the end of the answer, to leave with it
 in one write: most answers of scripts are small, and a write that wakes its reader costs 10-40 us.
@@ -121,13 +121,13 @@ class HttpAnswer:
         parts = (pending, piece)
         if self._chunked:
             parts = (pending + b"%x\r\n" % size, piece + b"\r\n")
-        if size > JOINED_MAX:
-            self._line.transport.writelines(parts)
-        elif pending and len(pending) + size <= JOINED_MAX:
-            self._pending = b"".join(parts)  # `_flush` sends it, or the end of the answer
+        # Joined, not `writelines`: asyncio's own loop does not stop us there when a client does not
+        # read (CVE-2024-12254), and copying 64 KiB costs less than a second write.
+        joined = b"".join(parts)
+        if pending and len(joined) <= JOINED_MAX:
+            self._pending = joined  # `_flush` sends it, or the end of the answer
             return
-        else:
-            self._line.transport.write(b"".join(parts))
+        self._line.transport.write(joined)
         await self._line.drained()
 
     async def file(self, span: FileSpan) -> None:
