@@ -271,7 +271,8 @@ class CgiBody:
                     raise Truncated(error.say) from None
             if data:
                 if self._left is not None:
-                    self._left = max(0, self._left - len(data))
+                    data = data[: self._left]
+                    self._left -= len(data)
                 return data
         return b""
 

@@ -1050,6 +1050,7 @@ def test_nothing_is_left_open(setup, run, new_request, pieces):
 
     async def main():
         async with setup.scripted(script):
+            gc.collect()  # what loops of other tests have left
             Descriptors.of(asyncio.get_running_loop())  # the loop's own, for as long as it runs
             before = descriptors()
             backend = setup.backend(capacity=3)
