@@ -206,7 +206,8 @@ def test_descriptors_of_a_malformed_message_are_closed(
         other.close()
     os.close(null)
     until(lambda: kept.log().count("is dropped") == 3, "they are not dropped")
-    until(lambda: kept.descriptors() == before, "descriptors are left")
+    # Nine came in; one or two of the order may still have been counted before.
+    until(lambda: kept.descriptors() <= before, "descriptors are left")
 
 
 def test_order_with_a_broken_environment_fails_and_nothing_else(kept: Any, channel: Any) -> None:
