@@ -98,7 +98,11 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         running = Daemon(process, port, tmp_path)
         started.append(running)
-        until(lambda: process.poll() is not None or _answers(port), "the daemon listens")
+        # The master listens before it has forked a front, so an open port is not yet a daemon.
+        until(
+            lambda: process.poll() is not None or (_answers(port) and running.children()),
+            "the daemon listens and has a front",
+        )
         assert process.poll() is None, "the daemon ended"
         return running
 
