@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from gateway.units import Duration, Size
 
@@ -136,6 +136,8 @@ class Notes:
 
 NO_PARAMS: Mapping[bytes, bytes] = MappingProxyType({})
 
+Via: TypeAlias = Literal["http", "fastcgi", "scgi"]
+
 
 class Request(NamedTuple):
     """One request, from whatever listener.
@@ -169,7 +171,12 @@ class Request(NamedTuple):
     """Bytes of the body; 0 for none, None when only its end will tell (chunked)."""
     notes: Notes
     params: Mapping[bytes, bytes] = NO_PARAMS
-    """What a front server sent as FastCGI or SCGI parameters; empty on HTTP."""
+    """What a front server that is trusted sent as FastCGI or SCGI parameters; empty on HTTP."""
+    via: Via = "http"
+    """The protocol it came by."""
+    stderr: Callable[[bytes], bool] | None = None
+    """Takes what the program writes to its standard error, as it comes, and returns whether that is
+    also to be logged; None: it is logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
