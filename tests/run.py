@@ -15,8 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
-APART = ("tests/peers", "tests/bench", "tests/test_example_site.py")
-"""What drives real servers and programs: once is enough."""
+APART = ("tests/peers", "tests/bench", "tests/fuzz", "tests/test_example_site.py")
+"""What drives real servers and programs, or runs for long: once is enough."""
 ASK = "import ensurepip, platform, sys; print(platform.python_implementation(), *sys.version_info)"
 
 

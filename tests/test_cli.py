@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import gateway
+from gateway.address import Address
 from gateway.daemon import cli
-from gateway.listeners.sockets import Address
+from gateway.listeners.listening import HttpListener
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -75,7 +76,7 @@ def test_wrong_command_line_is_code_two(
 
 def test_serve_of_a_directory_has_files_and_scripts(tmp_path: Path) -> None:
     settings = cli.settings_for_directory(str(tmp_path), "127.0.0.1", 8080)
-    assert settings.listen.http == (Address(host="127.0.0.1", port=8080),)
+    assert settings.listen.http == (HttpListener(address=Address(host="127.0.0.1", port=8080)),)
     (site,) = settings.site
     assert (site.root, site.listing) == (str(tmp_path), True)
     assert site.index == ("index.html", "index.cgi")
@@ -154,7 +155,7 @@ def test_check_of_a_good_file_says_what_it_would_serve(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "g.toml: good",
-        "  listens on 127.0.0.1:8080",
+        "  listens on 127.0.0.1:8080 for http",
         "  site 1: a.test, every other host",
         f"    /cgi-bin/  CGI scripts in {tmp_path}/scripts",
         "    *.fcgi  FastCGI programs",

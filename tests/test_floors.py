@@ -15,6 +15,7 @@ FLOORS = {
     "wire": 0,
     "units": 1,
     "exchange": 1,
+    "address": 1,
     "meter": 1,
     "journal": 1,
     "process": 2,

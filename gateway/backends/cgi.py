@@ -14,7 +14,7 @@ from gateway.backends.complaints import Complaints
 from gateway.backends.described import described
 from gateway.backends.spawned import refused
 from gateway.backends.spool import Spooled, spool
-from gateway.exchange import LocalRedirect, Refused, Request, Response, Truncated
+from gateway.exchange import LocalRedirect, Notes, Refused, Request, Response, Truncated
 from gateway.journal import Journal, visible
 from gateway.process.diagnosis import exit_cause
 from gateway.process.remote import AGAIN, RemoteKeeper, Run
@@ -124,7 +124,7 @@ class CgiExchange:
             reason=reply.reason,
             headers=headers,
             length=reply.length,
-            body=CgiBody(run, reply),
+            body=CgiBody(run, reply, self._request.notes),
         )
 
     async def _answered(self) -> tuple[Run, Reply]:
@@ -162,10 +162,10 @@ class CgiExchange:
                 body=piped,
                 stdin=None if self._spooled is None else self._spooled.fd,
                 patience=request.notes.limits.wait,
+                linger=request.notes.limits.grace,
             )
         except SpawnFailed as failed:
             raise refused(failed) from None
-        run.patience = request.notes.limits.grace
         run.stderr.tap(self._complain)
         if piped:
             if self._pump is not None:
@@ -197,7 +197,7 @@ class CgiExchange:
         if self._complaints is None:
             request = self._request
             script = request.notes.script
-            self._complaints = Complaints(self._cgi.journal, script, request.id)
+            self._complaints = Complaints(self._cgi.journal, script, request)
         self._complaints.feed(data)
 
     async def _reply(self, run: Run) -> Reply:
@@ -247,8 +247,9 @@ class CgiExchange:
 class CgiBody:
     """What a script writes after its head, as a `Stream`."""
 
-    def __init__(self, run: Run, reply: Reply) -> None:
+    def __init__(self, run: Run, reply: Reply, notes: Notes) -> None:
         self._run = run
+        self._notes = notes
         self._rest = reply.rest
         self._decoder = ChunkedDecoder() if reply.chunked else None
         self._left = reply.length
@@ -279,7 +280,9 @@ class CgiBody:
     async def _end(self) -> None:
         self._ended = True
         ended = await self._run.settled(SETTLE)
-        if ended is not None and ended.status < 0:
-            raise Truncated(exit_cause(ended.status, b""))
+        if ended is not None:
+            self._notes.exit_status = ended.status  # FastCGI tells it with the end of the answer
+            if ended.status < 0:
+                raise Truncated(exit_cause(ended.status, b""))
         if self._decoder is not None and not self._decoder.ended:
             raise Truncated("the chunks that the script makes itself have no end")

@@ -1,9 +1,11 @@
-"""What a worker writes to its stderr during one exchange: to the error log, line by line.
+"""What a program writes to its stderr during one exchange: to the error log, line by line.
 
-Decides where a line ends and how much is remembered to explain a failure with. That no line can
-forge another one is the journal's business.
+Decides where a line ends and how much is remembered to explain a failure with. A listener whose
+peer takes stderr too (`Request.stderr`) gets each piece first, as it comes, and says whether it is
+also logged. That no line can forge another one is the journal's business.
 """
 
+from gateway.exchange import Request
 from gateway.journal import Journal
 
 LINE_MAX = 8000
@@ -18,12 +20,13 @@ it nor the other exchanges are to suffer from a program that complains without e
 class Complaints:
     """Bytes in any pieces to log lines."""
 
-    __slots__ = ("_journal", "_line", "_lines", "_request", "_subject", "_told")
+    __slots__ = ("_journal", "_line", "_lines", "_pass", "_request", "_subject", "_told")
 
-    def __init__(self, journal: Journal, subject: str, request: str) -> None:
+    def __init__(self, journal: Journal, subject: str, request: Request) -> None:
         self._journal = journal
         self._subject = subject
-        self._request = request
+        self._request = request.id
+        self._pass = request.stderr
         self._line = b""
         self._lines = 0
         self._told = b""
@@ -35,6 +38,8 @@ class Complaints:
 
     def feed(self, data: bytes) -> None:
         self._told = (self._told + data)[-TOLD_MAX:]
+        if self._pass is not None and not self._pass(data):
+            return
         *lines, rest = (self._line + data).split(b"\n")
         for line in lines:
             self._log(line)

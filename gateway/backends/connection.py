@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from gateway.backends.pool import Address
+from gateway.address import Address
 from gateway.process.descriptors import Descriptors
 
 HELD_MAX = 128 * 1024
@@ -201,13 +201,13 @@ class Connection:
 
 async def connect(address: Address, patience: float) -> Connection:
     """Open a connection. Raises OSError (TimeoutError after `patience` seconds)."""
-    if not address.port and (sock := _try_unix(address.host)) is not None:
+    if address.path and (sock := _try_unix(address.path)) is not None:
         return Connection(sock, address)
     # A timeout needs a task, and an exchange gets one only when it first waits.
     await asyncio.sleep(0)
     async with asyncio.timeout(patience):
-        if not address.port:
-            return Connection(await _connect_unix(address.host), address)
+        if address.path:
+            return Connection(await _connect_unix(address.path), address)
         return Connection(await _connect_tcp(address.host, address.port), address)
 
 

@@ -11,7 +11,7 @@ What remains: that stat follows links without the site's rules. So a path whose 
 replaced by a link to the very file that was opened before keeps answering with that file's bytes
 for `TRUST` seconds; the bytes of any other file can never come out, because no other file has that
 inode and ctime. ctime has the clock's coarse step, so a file that was changed within `SETTLED`
-seconds is described but its bytes are not kept, and its entity tag is weak (RFC 9110 8.8.1).
+seconds is described but its bytes are not kept, and its entity tag is weak.
 """
 
 import os
@@ -19,6 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from gateway.backends.entity import validators
 from gateway.exchange import Headers, Ready, Response
 from gateway.wire.fields import http_date
 from gateway.wire.http_response import encode_fields
@@ -46,10 +47,6 @@ CONDITIONAL = frozenset(
 """Request fields that make the answer something else than the whole file."""
 _NEGOTIATED = CONDITIONAL | {b"accept-encoding"}
 
-_SUFFIXES = {b"": b"", b"br": b"-br", b"gzip": b"-gz"}
-_MIX = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
-
 
 class Copy:
     """One file as it was at one time."""
@@ -72,14 +69,7 @@ class Copy:
         self.size = info.st_size
         self.mtime_ns = info.st_mtime_ns
         self.ctime_ns = info.st_ctime_ns
-        now = time.time()
-        self.settled = now - info.st_ctime_ns / 1e9 > SETTLED
-        # A Last-Modified later than the answer's own Date is forbidden (RFC 9110 8.8.2.1).
-        self.mtime = min(info.st_mtime_ns // 1_000_000_000, int(now))
-        # The inode is mixed in, not shown (CVE-2003-1418).
-        mixed = (self.ino * _MIX ^ self.mtime_ns) & _MASK
-        tag = b'"%x-%x%b"' % (mixed, self.size, _SUFFIXES[coding])
-        self.etag = tag if self.settled else b"W/" + tag
+        self.etag, self.mtime, self.settled = validators(info, SETTLED, coding)
         self.content_type = b""
         self.headers: Headers = ()
         self.encoded = b""

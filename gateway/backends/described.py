@@ -36,6 +36,7 @@ def described(
             software=software,
             authorization=authorization,
             request_id=request.id,
+            params=request.params,
         )
     except ValueError:
         raise Refused(400, "The request has a NUL byte.") from None

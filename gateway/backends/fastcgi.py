@@ -9,7 +9,13 @@ from gateway.backends.codec import Complaint, End, Event
 from gateway.backends.stream import StreamBackend, StreamSettings, always_up
 from gateway.backends.supply import Supply
 from gateway.journal import Journal
-from gateway.wire.fcgi_record import CANT_MPX_CONN, OVERLOADED, REQUEST_COMPLETE
+from gateway.wire.fcgi_record import (
+    AUTHORIZER,
+    CANT_MPX_CONN,
+    OVERLOADED,
+    REQUEST_COMPLETE,
+    RESPONDER,
+)
 from gateway.wire.fcgi_requester import Requester, Stderr, Stdout
 
 _REFUSALS = {
@@ -28,7 +34,9 @@ class FastCgiCodec:
         self._requester = Requester()
 
     def open(self, env: Mapping[bytes, bytes], *, keep: bool, use: int) -> bytes:
-        return self._requester.begin(env, keep=keep, use=use)
+        # Only a FastCGI listener says so, and only where its front server asked for it.
+        role = AUTHORIZER if env.get(b"FCGI_ROLE") == b"AUTHORIZER" else RESPONDER
+        return self._requester.begin(env, keep=keep, role=role, use=use)
 
     def piece(self, data: bytes) -> bytes:
         return self._requester.stdin(data)

@@ -4,12 +4,14 @@ Decides nothing but which pool a file's requests go to; the keeper starts its wo
 request, replaces it when the file changes, and lets it go when it is idle.
 """
 
+import os
 from collections import OrderedDict
 from types import TracebackType
 
+from gateway.address import Address
 from gateway.backends.connection import Connection
 from gateway.backends.fastcgi import FastCgi
-from gateway.backends.pool import Address, Pool
+from gateway.backends.pool import Pool
 from gateway.backends.spawned import refused
 from gateway.backends.stream import StreamSettings
 from gateway.backends.supply import Supply, Waiter
@@ -62,7 +64,7 @@ class FileWorkers:
         return handler
 
     def _make(self, socket: bytes, name: str) -> FastCgi:
-        pool: Pool[Connection, Waiter] = Pool((Address(socket.decode()),), CAPACITY)
+        pool: Pool[Connection, Waiter] = Pool((Address(path=os.fsdecode(socket)),), CAPACITY)
         supply = Supply(name, pool, self.journal)
         return FastCgi(
             self.settings, supply, self.journal, down=lambda: self.keeper.pool_state(name)

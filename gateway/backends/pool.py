@@ -9,12 +9,13 @@ served first come, first served. An address that cannot be reached is set aside 
 doubles with each failure.
 """
 
-import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from gateway.address import Address, parse_remote
 
 C = TypeVar("C")
 W = TypeVar("W")
@@ -33,8 +34,6 @@ AHEAD_OTHERS = 2
 """The same for other programs, of which a process keeps what it has been sent."""
 AHEAD_TIME = 0.002
 """Seconds of work that may be sent to a worker ahead of time."""
-
-_TCP = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ class PoolSettings:
         if self.engine == "flup" and not self.wsgi:
             raise ValueError('engine = "flup" is for a pool with wsgi')
         for text in self.connect:
-            parse_address(text)
+            parse_remote(text)
 
     @property
     def capacity(self) -> int:
@@ -102,30 +101,6 @@ class PoolSettings:
         if self.keep is not None:
             return self.keep
         return bool(self.wsgi)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a worker listens: a Unix socket (`port` 0) or a host and port."""
-
-    host: str
-    """A path, a host name or an IP address."""
-    port: int = 0
-
-    def __str__(self) -> str:
-        if not self.port:
-            return f"unix:{self.host}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: str) -> Address:
-    """Read `unix:/path` or `host:port`. Raises ValueError, in words."""
-    if text.startswith("unix:") and len(text) > 5:
-        return Address(text[5:])
-    match = _TCP(text)
-    if not match or not 0 < int(match[3]) < 65536:
-        raise ValueError(f"{text!r} is neither unix:/path nor host:port")
-    return Address(match[1] or match[2], int(match[3]))
 
 
 class Use(NamedTuple, Generic[C]):

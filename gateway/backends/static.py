@@ -1,4 +1,4 @@
-"""Static files (RFC 9110 sections 8, 13 and 14).
+"""Static files (RFC 9110); what is done with an open one is in `entity.py`.
 
 Decides how a file, a directory or their absence is answered. Must not know which URL leads to which
 file: the router has put that into `request.notes.place`, whose `file` ends with a slash where a
@@ -17,15 +17,14 @@ from time import monotonic
 from types import TracebackType
 from urllib.parse import quote_from_bytes
 
-from gateway.backends import listing, mime
+from gateway.backends import entity, listing, mime
 from gateway.backends.copies import Copy, Shelf
-from gateway.backends.parts import Parts
 from gateway.backends.sources import Sources
 from gateway.exchange import FileSpan, Headers, Place, Refused, Request, Response
 from gateway.process.beneath import open_beneath
 from gateway.process.spec import SymlinkPolicy
 from gateway.units import Size
-from gateway.wire.fields import Unsatisfiable, accepts_coding, conditional, ranges
+from gateway.wire.fields import accepts_coding
 
 WHOLE = 256 << 10
 """Largest file that is read and sent in one write. Measured: above it sendfile wins."""
@@ -230,34 +229,27 @@ class Static:
                     raise Changed
                 chosen = other
                 break
-        status = conditional(request.method, headers, chosen.etag, chosen.mtime)
-        if status == 304:
+        if entity.unchanged(request, chosen.etag, chosen.mtime):
             return chosen.unchanged.response, -1
-        if status == 412:
-            raise Refused(412, "The file is not in the state that the request asks for.")
-        spans = None
-        if request.method == "GET":
-            try:
-                spans = ranges(headers, chosen.size, chosen.etag, chosen.mtime)
-            except Unsatisfiable:
-                size = (b"Content-Range", b"bytes */%d" % chosen.size)
-                raise Refused(416, "The file is shorter than that.", headers=(size,)) from None
+        spans = entity.wanted(request, chosen.size, chosen.etag, chosen.mtime)
         if spans is None and chosen.ready is not None:
             return chosen.ready.response, -1
         if spans is not None and len(spans) == 1 and chosen.data is not None:
             start, stop = spans[0]
-            return _part(chosen, start, stop, chosen.data[start:stop]), -1
+            data = chosen.data[start:stop]
+            return entity.part(chosen.headers, start, stop, chosen.size, data), -1
         return self._send_open(copy, chosen, spans, request.method == "HEAD")
 
     def _send_open(
-        self, main: Copy, copy: Copy, spans: tuple[tuple[int, int], ...] | None, head: bool
+        self, main: Copy, copy: Copy, spans: entity.Spans | None, head: bool
     ) -> tuple[Response, int]:
         fd = self._reopen(copy)
         keep = False
         try:
             if spans is not None and len(spans) > 1:
                 keep = True
-                return _parts(copy, Parts(fd, spans, copy.size, copy.content_type)), fd
+                kind = copy.content_type
+                return entity.several(copy.headers, fd, spans, copy.size, kind), fd
             start, stop = spans[0] if spans else (0, copy.size)
             body: bytes | FileSpan
             if head or stop - start > WHOLE:
@@ -267,7 +259,10 @@ class Static:
                 body = _read(fd, start, stop)
                 if spans is None:
                     self._shelf.hold(main, copy, body)
-            response = _part(copy, start, stop, body) if spans else _whole(copy, body)
+            if spans:
+                response = entity.part(copy.headers, start, stop, copy.size, body)
+            else:
+                response = _whole(copy, body)
             return response, fd if keep else -1
         finally:
             if not keep:
@@ -349,17 +344,6 @@ def _read(fd: int, start: int, stop: int) -> bytes:
 
 def _whole(copy: Copy, body: bytes | FileSpan) -> Response:
     return Response(status=200, headers=copy.headers, body=body, encoded=copy.encoded)
-
-
-def _part(copy: Copy, start: int, stop: int, body: bytes | FileSpan) -> Response:
-    where = (b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, copy.size))
-    return Response(status=206, headers=(*copy.headers, where), body=body)
-
-
-def _parts(copy: Copy, parts: Parts) -> Response:
-    headers = tuple(item for item in copy.headers if item[0] != b"Content-Type")
-    kind = (b"Content-Type", b"multipart/byteranges; boundary=" + parts.boundary)
-    return Response(status=206, headers=(*headers, kind), body=parts, length=parts.length)
 
 
 def _with_slash(request: Request) -> Response:

@@ -110,7 +110,7 @@ class Exchange:
         self._backend = backend
         self._request = request
         self._supply = backend.supply
-        self._complaints = Complaints(backend.journal, backend.supply.name, request.id)
+        self._complaints = Complaints(backend.journal, backend.supply.name, request)
         self._codec = backend.codec()
         self._connection: Connection | None = None
         self._spooled: Spooled | None = None

@@ -7,23 +7,37 @@ master, which has none, does not import this module.
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from gateway import __version__
+from gateway.address import Address, parse_remote
 from gateway.backends.cgi import Cgi, CgiSettings
 from gateway.backends.connection import Connection
 from gateway.backends.fastcgi import FastCgi
 from gateway.backends.files import FileWorkers
-from gateway.backends.pool import Address, Pool, PoolSettings, parse_address
+from gateway.backends.pool import Pool, PoolSettings
 from gateway.backends.static import Static, StaticSettings
 from gateway.backends.stream import StreamSettings, always_up
 from gateway.backends.supply import Supply, Waiter
-from gateway.config.keepers import encoded, pool_socket, pools_path, route_key, script_root, user_of
+from gateway.config.keepers import (
+    encoded,
+    front_account,
+    given_key,
+    given_root,
+    pool_socket,
+    pools_path,
+    route_key,
+    script_root,
+    user_of,
+)
 from gateway.config.settings import Settings
-from gateway.exchange import Handler
+from gateway.exchange import Handler, Refused, Request, Response
 from gateway.journal import Journal
+from gateway.listeners.listening import RelayListener
 from gateway.process.remote import RemoteKeeper
+from gateway.site.given import Given, GivenRoot
 from gateway.site.router import Route, Router, Site, sources
 from gateway.site.site import RouteSettings, SiteSettings
 
@@ -37,6 +51,9 @@ class Assembly:
     """What a front is made of."""
 
     handler: Handler
+    """The sites."""
+    given: Mapping[str, Handler]
+    """What stands behind a listener whose front servers name the scripts; by its key."""
     keepers: Mapping[str, RemoteKeeper]
     """User -> the way to that user's keeper; nothing is started before it is needed."""
 
@@ -51,7 +68,13 @@ def assemble(
     directory that holds the pools' sockets."""
     parts = Parts(settings, connect, journal, runtime)
     sites = [parts.site(number, site) for number, site in enumerate(settings.site)]
-    return Assembly(Router(sites), parts.keepers)
+    given = {key: parts.given(key, listener) for key, listener in settings.listen.given}
+    return Assembly(Router(sites) if sites else no_site, given, parts.keepers)
+
+
+def no_site(request: Request) -> AbstractAsyncContextManager[Response]:
+    """The handler of a front that has no site. Raises Refused."""
+    raise Refused(404)
 
 
 class Parts:
@@ -154,12 +177,30 @@ class Parts:
         keeper = self.keeper(user)
         settings = self._stream(route, keep=pool.keeps)
         if pool.connect:
-            addresses = tuple(parse_address(text) for text in pool.connect)
+            addresses = tuple(parse_remote(text) for text in pool.connect)
             supply = self._supply(user, name, addresses, pool)
             return FastCgi(settings, supply, self.journal, down=always_up)
         path = pool_socket(os.fsencode(pools_path(self.runtime, user)), name)
-        supply = self._supply(user, name, (Address(os.fsdecode(path)),), pool)
+        supply = self._supply(user, name, (Address(path=os.fsdecode(path)),), pool)
         return FastCgi(settings, supply, self.journal, down=lambda: keeper.pool_state(name))
+
+    def given(self, key: str, listener: RelayListener) -> Given:
+        """Make what stands behind a listener whose front servers name the scripts."""
+        keeper = self.keeper(front_account(self.settings).name)
+        roots = []
+        for number, directory in enumerate(listener.roots):
+            root, only = given_root(directory)
+            settings = CgiSettings(
+                route=given_key(key, number),
+                root=root,
+                software=SOFTWARE,
+                authorization=listener.authorization,
+                stream=listener.stream,
+                broken=self.settings.server.broken_script,
+            )
+            handler = Cgi(settings, keeper, self.journal)
+            roots.append(GivenRoot(root=root.rstrip(b"/"), only=only, handler=handler))
+        return Given(roots, self.settings.limits)
 
     def _supply(
         self, user: str, name: str, addresses: tuple[Address, ...], settings: PoolSettings

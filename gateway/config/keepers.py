@@ -81,9 +81,23 @@ def pool_socket(sockets: bytes, name: str) -> bytes:
     return os.path.join(sockets, os.fsencode(name) + b".sock")
 
 
+def given_key(listener: str, root: int) -> str:
+    """The name, between front and keeper, of a directory whose scripts a front server names."""
+    return f"{listener}/{root}"
+
+
+def given_root(root: str) -> tuple[bytes, bytes]:
+    """Return directory and script of one of a listener's `roots`; b"" for every script in it."""
+    path = os.fsencode(os.path.abspath(root))
+    return (path, b"") if os.path.isdir(path) else (os.path.dirname(path), path)
+
+
 def users(settings: Settings) -> frozenset[str]:
     """All accounts that may need a keeper."""
-    return frozenset(user_of(settings, site) for site in settings.site)
+    found = {user_of(settings, site) for site in settings.site}
+    if settings.listen.given:
+        found.add(front_account(settings).name)
+    return frozenset(found)
 
 
 def pools_of(settings: Settings, user: str) -> Mapping[str, PoolSettings]:
@@ -110,6 +124,8 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
         for index, route in enumerate(site.route):
             if route.cgi or route.fastcgi:
                 scripts[route_key(number, index)] = _script_root(site, route)
+    if user == front_account(settings).name:
+        scripts |= _given_roots(settings)
     return KeeperSpec(
         user=user,
         uid=who.uid,
@@ -127,21 +143,32 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
     )
 
 
-def encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return variables as a process has them."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+def encoded(texts: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return variables, or whatever else stands in settings, as the system has them."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in texts.items()}
 
 
 def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:
     return ScriptRoot(
         root=os.fsencode(os.path.abspath(script_root(site, route))),
         symlinks=site.symlinks,
-        interpreters={
-            os.fsencode(extension): os.fsencode(program)
-            for extension, program in route.interpreters.items()
-        },
+        interpreters=encoded(route.interpreters),
         environment=encoded(site.environment) | encoded(route.environment),
     )
+
+
+def _given_roots(settings: Settings) -> dict[str, ScriptRoot]:
+    """The directories whose scripts front servers name."""
+    return {
+        given_key(key, number): ScriptRoot(
+            root=given_root(root)[0],
+            given=True,
+            interpreters=encoded(listener.interpreters),
+            environment=encoded(listener.environment),
+        )
+        for key, listener in settings.listen.given
+        for number, root in enumerate(listener.roots)
+    }
 
 
 def _pool_spec(name: str, pool: PoolSettings, sockets: bytes) -> PoolSpec:

@@ -43,18 +43,35 @@ def _each(convert: Callable[[str, object], object], base: str, values: object) -
     return [convert(base, value) for value in values] if isinstance(values, list) else values
 
 
+def _absolute_listener(base: str, value: object) -> object:
+    """One socket: an address alone, or a table."""
+    if not isinstance(value, dict):
+        return _absolute_socket(base, value)
+    table = dict(value)
+    if "address" in table:
+        table["address"] = _absolute_socket(base, table["address"])
+    if "roots" in table:
+        table["roots"] = _each(_absolute, base, table["roots"])
+    return _with_programs(table, base)
+
+
 def of_listen(table: Table, base: str) -> Table:
-    """The Unix sockets of `[listen]`."""
-    return {key: _each(_absolute_socket, base, value) for key, value in table.items()}
+    """The Unix sockets of `[listen]`, and the directories of scripts that a front server names."""
+    return {key: _each(_absolute_listener, base, value) for key, value in table.items()}
 
 
-def of_place(table: Table, base: str) -> Table:
-    """The paths of a site or a route."""
-    table = dict(of_keys("root", "cgi")(table, base))
+def _with_programs(table: dict[str, object], base: str) -> dict[str, object]:
+    """The paths of the interpreters."""
     if isinstance(programs := table.get("interpreters"), dict):
         table["interpreters"] = {
             key: _absolute_program(base, value) for key, value in programs.items()
         }
+    return table
+
+
+def of_place(table: Table, base: str) -> Table:
+    """The paths of a site or a route."""
+    table = _with_programs(dict(of_keys("root", "cgi")(table, base)), base)
     if isinstance(routes := table.get("route"), list):
         table["route"] = [
             of_place(route, base) if isinstance(route, dict) else route for route in routes

@@ -210,6 +210,8 @@ class Reader:
     """Types beyond `Size` and `Duration` that are written as a string."""
     later: Mapping[type, frozenset[str]] = field(default_factory=dict)
     """Keys whose names are public already and that nothing obeys yet."""
+    short: Mapping[type, str] = field(default_factory=dict)
+    """Tables that may be written as the value of one of their keys alone, and which."""
 
     def read(self, kind: type[T], table: Table, where: Where, limits: Limits | None = None) -> T:
         """Return a `kind` filled from `table`; `limits` are those of the table around it.
@@ -268,6 +270,8 @@ class Reader:
             return self._union(kind, value, where, key, limits)
         if form := self.forms.get(kind) or _FORMS.get(kind):
             return self._formed(form, value, where, key)
+        if kind in self.short and not isinstance(value, dict):
+            return self._shortened(kind, value, where, key)
         if origin is Literal:
             if any(value == word and type(value) is type(word) for word in get_args(kind)):
                 return value
@@ -284,6 +288,15 @@ class Reader:
             return kind(value)
         why = f"must be {self._what(kind)}, not {_shown(value)}"
         raise BadConfig(where.named(key), key, why)
+
+    def _shortened(self, kind: Any, value: object, where: Where, key: str) -> object:
+        """Return a table that is written as the value of one of its keys."""
+        name = self.short[kind]
+        found = self._value(hints_of(kind)[name], value, where, key, None)
+        try:
+            return kind(**{name: found})
+        except ValueError as error:  # from a __post_init__: it needs to be a whole table
+            raise BadConfig(where.named(key), key, str(error)) from None
 
     def _text(self, value: str, where: Where, key: str) -> str:
         # A NUL would cut a path or an environment entry short in the system's hands.

@@ -12,13 +12,17 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
+from gateway.address import Address, is_loopback
 from gateway.backends.pool import PoolSettings
+from gateway.config.load import load
 from gateway.config.read import BadConfig
-from gateway.config.settings import ListenSettings, Settings, load
-from gateway.daemon import master
+from gateway.config.settings import ListenSettings, Settings
+from gateway.config.snippet import SERVERS, snippet
+from gateway.daemon import fcgiwrap, master
+from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
-from gateway.listeners.sockets import Address
+from gateway.listeners.listening import HttpListener, Listener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
 
 _EXIT_CODES = """\
@@ -32,6 +36,8 @@ COMMANDS = {
     "run": "the daemon, in the foreground",
     "check": "read a settings file and say what is wrong in it",
     "worker": "serve a WSGI application over FastCGI; see worker --help",
+    "fcgiwrap": "run scripts for a front server, in fcgiwrap's place; see fcgiwrap -h",
+    "snippet": "print a block of settings for a front server",
 }
 """The commands that there are, and what each is for."""
 
@@ -44,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["worker"]:  # a program of its own, with options of its own
         return _worker(words[1:])
+    if words[:1] == ["fcgiwrap"]:
+        return _fcgiwrap(words[1:])
     parser = _parser()
     options = parser.parse_args(words)
     match options.command:
@@ -53,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options.config)
         case "check":
             return _check(options.config)
+        case "snippet":
+            return _snippet(options.server, options.config, options.scgi)
     parser.print_help()
     return 0
 
@@ -82,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="default: %(default)s"
     )
-    for name in ("run", "check"):
+    block = commands["snippet"]
+    block.add_argument("server", choices=SERVERS, metavar="SERVER", help=", ".join(SERVERS))
+    block.add_argument("--scgi", action="store_true", help="through the SCGI listener")
+    for name in ("run", "check", "snippet"):
         commands[name].add_argument(
             "-c", "--config", required=True, metavar="FILE", help="settings file"
         )
@@ -122,7 +135,8 @@ def settings_for_directory(directory: str, bind: str, port: int) -> Settings:
         environment=path,
         route=tuple(routes),
     )
-    return Settings(listen=ListenSettings(http=(Address(host=bind, port=port),)), site=(site,))
+    listener = HttpListener(address=Address(host=bind, port=port))
+    return Settings(listen=ListenSettings(http=(listener,)), site=(site,))
 
 
 def _serve(directory: str, bind: str, port: int) -> int:
@@ -139,7 +153,7 @@ def _serve(directory: str, bind: str, port: int) -> int:
 
 def announcement(settings: Settings) -> str:
     """Return what `gateway serve` says when it listens."""
-    address, site = settings.listen.http[0], settings.site[0]
+    address, site = settings.listen.http[0].address, settings.site[0]
     lines = [f"Serving {visible(site.root)} on {url(address)}", "  files, with listings"]
     for route in site.route:
         if route.path:
@@ -149,20 +163,16 @@ def announcement(settings: Settings) -> str:
         else:
             lines.append(f"  {route.match}  FastCGI programs, started when first asked for")
     lines.append("Why a script fails is shown in the browser. Stop with Ctrl-C.")
-    if not _is_loopback(address.host):
+    if not is_loopback(address.host):
         lines.append("Others can reach this address: they may run these scripts.")
     if os.geteuid() == 0:
         lines.append("You are root, and so is every script.")
     return "\n".join(lines)
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("::1", "localhost") or host.startswith("127.")
-
-
 def url(address: Address) -> str:
     """Return what to type into a browser, or the name of the Unix socket."""
-    if address.path:
+    if not address.host:
         return str(address)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
     port = "" if address.port == 80 else f":{address.port}"
@@ -183,7 +193,10 @@ def _run(file: str) -> int:
     settings = _load(file)
     if settings is None:
         return 2
-    where = ", ".join(url(address) for address in settings.listen.http)
+    where = ", ".join(
+        url(listener.address) if via == "http" else f"{listener.address} ({via})"
+        for via, _, listener in settings.listen.every()
+    )
     return master.run(settings, explain=False, announce=f"gateway {__version__} on {where}")
 
 
@@ -199,7 +212,7 @@ def _check(file: str) -> int:
 
 def summary(settings: Settings) -> list[str]:
     """Return in a few lines what these settings would serve."""
-    lines = [f"listens on {', '.join(map(str, settings.listen.http))}"]
+    lines = [_of_listener(via, listener) for via, _, listener in settings.listen.every()]
     for number, site in enumerate(settings.site, 1):
         hosts = ", ".join((*site.hosts, "every other host") if number == 1 else site.hosts)
         user = f", as {site.user}" if site.user else ""
@@ -209,6 +222,15 @@ def summary(settings: Settings) -> list[str]:
             lines.append(f"  /  files in {site.root}{', with listings' if site.listing else ''}")
     lines += [f"pool {name}: {_of_pool(pool)}" for name, pool in settings.pool.items()]
     return lines
+
+
+def _of_listener(via: Via, listener: Listener) -> str:
+    line = f"listens on {listener.address} for {via}"
+    if listener.allow is not None:
+        line += f", from {', '.join(listener.allow) or 'nobody'}"
+    if isinstance(listener, RelayListener) and listener.script == "param":
+        line += f", scripts below {', '.join(listener.roots)}"
+    return line
 
 
 def _of_route(route: RouteSettings) -> str:
@@ -230,6 +252,29 @@ def _of_pool(pool: PoolSettings) -> str:
     if pool.wsgi:
         return f"{pool.wsgi} in {pool.directory}, engine {pool.engine}, {count}"
     return f"{' '.join(pool.command)}, {count}"
+
+
+def _snippet(server: str, file: str, scgi: bool) -> int:
+    settings = _load(file)
+    if settings is None:
+        return 2
+    try:
+        print(snippet(server, settings, scgi=scgi), end="")
+    except ValueError as error:
+        _complain(str(error))
+        return 2
+    return 0
+
+
+def _fcgiwrap(words: list[str]) -> int:
+    try:
+        settings = fcgiwrap.settings_of(words, os.environ)
+    except fcgiwrap.BadUsage as bad:
+        return fcgiwrap.complaint(bad)
+    if settings is None:
+        print(fcgiwrap.USAGE, end="")
+        return 0
+    return master.run(settings)
 
 
 def _worker(words: list[str]) -> int:

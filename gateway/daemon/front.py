@@ -10,21 +10,28 @@ import os
 import resource
 import secrets
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvloop
 
-from gateway.config.assemble import assemble
+from gateway.config.assemble import Assembly, assemble
 from gateway.config.keepers import Account, front_account
 from gateway.config.settings import Settings
 from gateway.daemon.link import MasterLink
+from gateway.daemon.openings import Opened
+from gateway.exchange import Via
 from gateway.journal import Journal
 from gateway.listeners.accesslog import AccessLog
-from gateway.listeners.door import Door
+from gateway.listeners.behind import http_connections
+from gateway.listeners.door import Door, Entrance
 from gateway.listeners.drive import Service
-from gateway.listeners.http import HttpConnection
+from gateway.listeners.fastcgi import FastCgiConnection
+from gateway.listeners.listening import HttpListener, RelayListener
+from gateway.listeners.peers import Peers
+from gateway.listeners.scgi import ScgiConnection
+from gateway.listeners.sockets import BACKLOG
 from gateway.wire.http_request import HeadLimits
 
 FDS_EACH = 4
@@ -41,7 +48,7 @@ class FrontSpec:
     """All that a front is told."""
 
     settings: Settings
-    listeners: Sequence[socket.socket]
+    listeners: Sequence[Opened]
     access: int
     """Descriptor of the access log."""
     explain: bool
@@ -99,13 +106,19 @@ async def _serve(
     assembly = assemble(spec.settings, link.keeper, journal, spec.runtime)
     door = Door(
         loop,
-        Service(assembly.handler, journal, log.record, spec.explain),
+        journal,
         spec.settings.limits,
         prefix=f"{secrets.token_hex(3)}-",
         connections_max=connections,
         head_limits=HeadLimits(),
     )
-    servers = [await _listen(loop, door, listener) for listener in spec.listeners]
+    entrances = [
+        _entrance(opened, assembly, journal, log, spec.explain) for opened in spec.listeners
+    ]
+    servers = [
+        await _listen(loop, door, entrance, opened)
+        for entrance, opened in zip(entrances, spec.listeners, strict=True)
+    ]
     # What lives now lives as long as the process: no collection needs to look at it again.
     gc.collect()
     gc.freeze()
@@ -118,14 +131,48 @@ async def _serve(
     link.close()
 
 
-async def _listen(
-    loop: asyncio.AbstractEventLoop, door: Door, listener: socket.socket
-) -> asyncio.Server:
-    def connection() -> HttpConnection:
-        return HttpConnection(door)
+def _entrance(
+    opened: Opened, assembly: Assembly, journal: Journal, log: AccessLog, explain: bool
+) -> Entrance:
+    """Return what the connections of one socket share."""
+    listener = opened.listener
+    handler = assembly.given.get(f"{opened.via}/{opened.number}", assembly.handler)
+    peers = {
+        name: None if items is None else Peers.parse(items)
+        for name, items in (("allow", listener.allow), ("trust", listener.trust))
+    }
+    entrance = Entrance(
+        service=Service(handler, journal, log.record, explain),
+        name=str(listener.address),
+        allow=peers["allow"],
+        trust=peers["trust"],
+    )
+    if isinstance(listener, RelayListener):
+        return replace(entrance, stderr=listener.stderr, given=listener.script == "param")
+    assert isinstance(listener, HttpListener)
+    return replace(entrance, proxy_protocol=listener.proxy_protocol, forwarded=listener.forwarded)
 
+
+def _connections(via: Via, entrance: Entrance) -> Callable[[Door, Entrance], asyncio.Protocol]:
+    """Return what makes the connections of a socket."""
+    if via == "fastcgi":
+        return FastCgiConnection
+    if via == "scgi":
+        return ScgiConnection
+    return http_connections(entrance)
+
+
+async def _listen(
+    loop: asyncio.AbstractEventLoop, door: Door, entrance: Entrance, opened: Opened
+) -> asyncio.Server:
+    make = _connections(opened.via, entrance)
+
+    def connection() -> asyncio.Protocol:
+        return make(door, entrance)
+
+    listener = opened.socket
     if listener.family == socket.AF_UNIX:
         # The path is the master's: another front may still listen there.
         ours: dict[str, Any] = {"cleanup_socket": False}
-        return await loop.create_unix_server(connection, sock=listener, backlog=2048, **ours)
-    return await loop.create_server(connection, sock=listener, backlog=2048)
+        return await loop.create_unix_server(connection, sock=listener, backlog=BACKLOG, **ours)
+    return await loop.create_server(connection, sock=listener, backlog=BACKLOG)

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gateway.config.keepers import (
@@ -25,10 +26,11 @@ from gateway.config.keepers import (
     users,
 )
 from gateway.config.settings import Settings
+from gateway.daemon.openings import Opened, close, opened
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
 from gateway.journal import Journal
-from gateway.listeners.sockets import open_listener, remove_paths
+from gateway.listeners.sockets import Inherited
 from gateway.process import birth, keeper, orphans
 from gateway.process.channel import (
     Attach,
@@ -79,7 +81,7 @@ class Master:
         settings: Settings,
         runtime: Runtime,
         logs: Logs,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[Opened],
         signals: Signals,
         *,
         explain: bool,
@@ -198,8 +200,8 @@ class Master:
         spec = keeper_spec(self.settings, user, sockets)
 
         def work(control: socket.socket, journal: Journal) -> int:
-            for listener in self.listeners:
-                listener.close()
+            for each in self.listeners:
+                each.socket.close()
             os.close(self.logs.access)
             return keeper.run(spec, control, journal)
 
@@ -334,8 +336,7 @@ class Master:
         limits = self.settings.limits
         drain = 0.0 if self.stopping else limits.drain
         self.stopping = True
-        for listener in self.listeners:
-            listener.close()  # the fronts close theirs; nobody waits for an answer that never comes
+        close(self.listeners)  # the fronts close theirs; nobody waits where no answer comes
         self.deadline = now + drain + limits.grace + 2.0
         self.due.clear()
         for child in self.children.values():
@@ -374,24 +375,27 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
 
     `explain` shows the reasons of failures in the browser; `announce` is printed when it listens.
     """
+    # Before anything is opened here, which would look like something that was passed to us.
+    inherited = Inherited.from_environment(os.environ, os.getpid())
     signals = Signals(SIGNALS)
-    listeners: list[socket.socket] = []
-    try:
-        logs = open_logs(settings.log)
-        for address in settings.listen.http:
-            listeners.append(open_listener(address))
-        runtime = Runtime.prepare(settings)
-    except OSError as error:
-        print(f"gateway: {error.strerror or error}", file=sys.stderr)
-        remove_paths(settings.listen.http[: len(listeners)])
-        return 1
-    try:
+    warnings: list[str] = []
+    with ExitStack() as stack:
+        try:
+            logs = open_logs(settings.log)
+            runtime = Runtime.prepare(settings)
+            stack.callback(runtime.remove)
+            # After the runtime directory, in which Unix sockets often are.
+            listeners = stack.enter_context(opened(settings.listen, inherited, warnings.append))
+        except (OSError, ValueError) as error:
+            text = error.strerror if isinstance(error, OSError) else None
+            print(f"gateway: {text or error}", file=sys.stderr)
+            return 1
         if announce:
             print(announce, flush=True)
         if front_account(settings).uid == 0:
             text = "all of this runs as root; [server] user gives the fronts another account"
-            Journal(logs.error, "master").write("warn", text)
+            warnings.append(text)
+        journal = Journal(logs.error, "master")
+        for warning in warnings:
+            journal.write("warn", warning)
         return Master(settings, runtime, logs, listeners, signals, explain=explain).run()
-    finally:
-        remove_paths(settings.listen.http)
-        runtime.remove()

@@ -107,10 +107,11 @@ class AccessLog:
             words = self._name(notes.site, notes.route)
         if notes.script or notes.exit_status is not None:
             words += _process(request)
+        user = _user(request) if request.params else "-"
         protocol = request.protocol
         version = "HTTP/1.1" if protocol == b"HTTP/1.1" else _escaped(protocol.decode("latin-1"))
         return (
-            f"{request.remote[0] or '-'} - - [{self._stamp}] "
+            f"{request.remote[0] or '-'} - {user} [{self._stamp}] "
             f'"{method} {target} {version}" '
             f'{status or "000"} {sent or "-"} "{referer}" "{agent}" '
             f"id={request.id} time={duration:.6f}{words}\n"
@@ -172,6 +173,13 @@ def _pair(name: str, value: str) -> str:
     return f" {name}={word.decode('ascii')}"
 
 
+def _user(request: Request) -> str:
+    """Return the user that a trusted front server has authenticated, as one word."""
+    return (
+        _UNSAFE_IN_WORD.sub(_hex, request.params.get(b"REMOTE_USER", b"-")).decode("ascii") or "-"
+    )
+
+
 def _process(request: Request) -> str:
     """Return what is known of the script and its process."""
     notes = request.notes
@@ -210,6 +218,8 @@ def _json(request: Request, status: int, sent: int, duration: float) -> str:
         "site": notes.site,
         "route": notes.route,
     }
+    if b"REMOTE_USER" in request.params:
+        record["user"] = _text(request.params[b"REMOTE_USER"])
     if notes.script:
         record["script"] = notes.script
     if notes.exit_status is not None:

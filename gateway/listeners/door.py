@@ -1,4 +1,4 @@
-"""What all connections of one listening socket share.
+"""What all connections of a front share, and what those of one listening socket do.
 
 Decides how many connections there may be, hands out request ids, and knows whether the front is
 leaving. Must not know a protocol.
@@ -6,14 +6,21 @@ leaving. Must not know a protocol.
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.exchange import Limits
+from gateway.journal import Journal
 from gateway.listeners.drive import Service
+from gateway.listeners.listening import Stderr
+from gateway.listeners.peers import Peers
 from gateway.wire.fields import http_date
+from gateway.wire.forwarded import Believed
 from gateway.wire.http_request import HeadLimits, KnownHeads
 
 SERVER = b"gateway"
+LINES_MAX = 10
+"""Lines a second about peers that break a protocol or may not connect."""
 
 
 class Connection(Protocol):
@@ -28,13 +35,33 @@ class Connection(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """What all connections of one listening socket share."""
+
+    service: Service
+    name: str = ""
+    """The address, for the log."""
+    allow: Peers | None = None
+    """Who may connect; None: whoever the system lets."""
+    trust: Peers | None = None
+    """Whose word about the client is believed. None: on HTTP nobody's, else that of all who may
+    connect."""
+    given: bool = False
+    """Whether the front server names the scripts, which need no path then."""
+    stderr: Stderr = "log"
+    proxy_protocol: bool = False
+    """Each connection begins with a header of the PROXY protocol."""
+    forwarded: Believed = "x-forwarded"
+
+
 class Door:
-    """One for each front and kind of listener."""
+    """One for each front."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        service: Service,
+        journal: Journal,
         limits: Limits,
         *,
         prefix: str,
@@ -42,7 +69,7 @@ class Door:
         head_limits: HeadLimits,
     ) -> None:
         self.loop = loop
-        self.service = service
+        self.journal = journal
         self.limits = limits
         self.head_limits = head_limits
         self.known_heads: KnownHeads = {}
@@ -54,6 +81,9 @@ class Door:
         self._tasks: set[asyncio.Task[None]] = set()
         self._second = 0
         self._preamble = b""
+        self._lines = 0
+        self._unwritten = 0
+        self._next_lines = 0.0
 
     def next_id(self) -> str:
         """Return a request id, different for every request of every front."""
@@ -67,6 +97,22 @@ class Door:
             self._second = now
             self._preamble = b"Server: %s\r\nDate: %s\r\n" % (SERVER, http_date(now))
         return self._preamble
+
+    def complain(self, what: str, who: str) -> None:
+        """Write what a peer did to a connection. Whoever does that can do it without end, so only
+        some lines a second are written, and how many were not."""
+        now = time.monotonic()
+        if now >= self._next_lines:
+            if self._unwritten:
+                text = f"{self._unwritten} more connections were closed for what peers did"
+                self.journal.write("warn", text)
+            self._next_lines = now + 1.0
+            self._lines = self._unwritten = 0
+        if self._lines < LINES_MAX:
+            self._lines += 1
+            self.journal.write("warn", what, subject=who)
+        else:
+            self._unwritten += 1
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold a running exchange, which nothing else may hold, until it is over."""

@@ -11,17 +11,19 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from gateway.process import channel
 from gateway.process.channel import (
     EXITS_MAX,
+    OPEN,
     Exited,
     Failed,
     FromFront,
+    Open,
     Order,
     Release,
     ToFront,
     WantPool,
 )
+from gateway.process.decoding import decode
 from gateway.process.loop import Loop
 from gateway.process.post import Inbox, Short
 
@@ -34,7 +36,7 @@ front and keeper work by turns instead of side by side (2,070 scripts a second a
 
 _NO_FDS = "the keeper has too many open files (RLIMIT_NOFILE)"
 
-_FROM_FRONT = (Order, Release, WantPool)
+_FROM_FRONT = (Order, Release, WantPool, Open)
 
 Take = Callable[["Front", FromFront, tuple[int, ...]], None]
 Lost = Callable[["Front", str], None]
@@ -144,8 +146,10 @@ class Front:
 
     def _refuse(self, data: bytes) -> None:
         """Answer an order whose descriptors did not fit into this process."""
+        if data[0] == OPEN:
+            return  # what the answer goes by is closed with it, and that tells
         try:
-            order = channel.decode(data, 2 + data[1])
+            order = decode(data, 2 + data[1])
         except ValueError as error:
             return self._end(str(error))
         if not isinstance(order, Order):

@@ -1,8 +1,9 @@
 """The keeper: a process that is one user, and starts and ends everything of that user.
 
 Decides the life of the keeper itself: what the master may tell it, when it is idle, and how it
-leaves so that nothing stays behind. Scripts are in `scripts.py`, worker pools in `pools.py`. It
-trusts its own `KeeperSpec` alone. Selector loop, no asyncio, small heap.
+leaves so that nothing stays behind. Scripts are in `scripts.py`, worker pools in `pools.py`, files
+that a front asks for in `handing.py`. It trusts its own `KeeperSpec` alone. Selector loop, no
+asyncio, small heap.
 
 Leaving (Stop from the master, SIGTERM, or the end of the control channel, which says that the
 master is dead): no new orders; what runs may finish for `drain` seconds; then TERM to all, `grace`
@@ -24,11 +25,13 @@ from gateway.process.channel import (
     Idle,
     Leaving,
     Logs,
+    Open,
     Order,
     Release,
     Stop,
 )
 from gateway.process.fronts import Front
+from gateway.process.handing import Handing
 from gateway.process.loop import Loop, Timer
 from gateway.process.pools import Pools
 from gateway.process.post import Inbox, Short, send
@@ -76,6 +79,7 @@ class Keeper:
         self._attached = 0
         self._scripts = Scripts(spec, self._loop)
         self._pools = Pools(spec, self._loop, journal, self._scripts.roots, self._fronts)
+        self._handing = Handing(spec.user, spec.files)
         self._active = time.monotonic()
         self._leaving: Timer | None = None
         """Set once the keeper leaves: what happens next."""
@@ -199,6 +203,11 @@ class Keeper:
     def _from_front(self, front: Front, message: FromFront, fds: tuple[int, ...]) -> None:
         if isinstance(message, Release):
             self._scripts.release(front, message.id)
+            return
+        if isinstance(message, Open):
+            # Also while it leaves: the script that names the file was of this keeper.
+            self._active = time.monotonic()
+            self._handing.answer(message, fds[0])
             return
         if self._leaving is not None:
             if isinstance(message, Order):

@@ -3,68 +3,27 @@
 Decides which order may be tried again. Only one that surely has not started: one that could not be
 sent, which is tried again here, and one that a keeper hands back because it leaves (it was idle, or
 a reload replaced it), which shows as a SpawnFailed with the step `AGAIN`; whoever ordered it knows
-whether the request's body is still there. A keeper belongs to the user whose scripts it runs, so
-nothing that it says is trusted further than its own user: a malformed message ends its channel.
-
-That an order was started is not told, unless it had to wait for its turn: the script's output says
-so, and its end. `start` returns as soon as the order is out.
-
-If a keeper dies, its channel ends; every `Run` of it then has `exited()` give `LOST`, status -9
-with no times, because what it ran is ended with it and nobody is left who knows how. One of which
-nothing was read yet is a SpawnFailed: it may or may not have been started.
-
-A script whose output came at once when it was last run (`Run.brief`) is not watched while it runs:
-when its end is told, all of its output is there, and is read in one go. Should it run for longer
-this time, then it is watched after `LOOK` to twice that; so long its first output may be held up.
+whether the request's body is still there. To open a file may be tried again in any case. What
+happens on one connection is `attachment.py`.
 """
 
 import asyncio
 import errno
-import os
 import socket
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.process.channel import (
-    AGAIN,
-    EXITED,
-    MESSAGE_MAX,
-    REPLY_MAX,
-    Failed,
-    Leaving,
-    Message,
-    Order,
-    PoolAt,
-    PoolDown,
-    PoolUp,
-    Queued,
-    Release,
-    Started,
-    WantPool,
-    decode,
-    decode_exits,
-    environment_block,
-)
-from gateway.process.descriptors import Descriptors
-from gateway.process.pipes import PipeReader, PipeWriter, Watch
-from gateway.process.post import send
-from gateway.process.running import LOOK, LOST, Run
-from gateway.process.spec import Exit, SpawnFailed
+from gateway.process.attachment import Attachment, Gone
+from gateway.process.channel import AGAIN, environment_block
+from gateway.process.running import LINGER, LOST, Run
+from gateway.process.spec import SpawnFailed
 
 __all__ = ["AGAIN", "LOST", "PATIENCE", "RemoteKeeper", "Run"]
 
 PATIENCE = 60.0
 """Seconds that an order may wait for its turn where nobody says otherwise."""
 
-_BRIEF_MAX = 1000
-"""Scripts that are remembered as brief; the names come from clients."""
-
-_POOLS_MAX = 1000
-"""Pools of one keeper that are remembered as down; more is a keeper gone mad."""
-
-
-class _Gone(Exception):
-    """The keeper left before it started this."""
+_PATH_MAX = 4096
+"""Longest path in bytes (PATH_MAX of Linux, with its NUL)."""
 
 
 class RemoteKeeper:
@@ -73,11 +32,11 @@ class RemoteKeeper:
     def __init__(self, connect: Callable[[], Awaitable[socket.socket]]) -> None:
         """`connect` returns our end of a new channel to a keeper that takes orders."""
         self._connect = connect
-        self._channel: _Channel | None = None
-        self._channels: set[_Channel] = set()
+        self._channel: Attachment | None = None
+        self._channels: set[Attachment] = set()
         """The present one, and those of keepers that leave while scripts of ours still run."""
         self._brief: set[tuple[str, bytes]] = set()
-        self._connecting: asyncio.Future[_Channel] | None = None
+        self._connecting: asyncio.Future[Attachment] | None = None
         self._closed = False
 
     async def start(
@@ -89,6 +48,7 @@ class RemoteKeeper:
         body: bool = False,
         stdin: int | None = None,
         patience: float = PATIENCE,
+        linger: float = LINGER,
     ) -> Run:
         """Order `script`, a path below the root of `route`, and return its `Run`.
 
@@ -96,6 +56,7 @@ class RemoteKeeper:
         else `body` makes a pipe for it; else it reads an empty file. Raises SpawnFailed when it
         could not be ordered, and ValueError for a NUL in `env`. That it could not be started, or
         not within `patience` seconds in the keeper's queue (503), is raised by its `stdout.read`.
+        `linger` is `Run.patience`.
         """
         block = environment_block(env)
         for _ in range(2):
@@ -103,8 +64,8 @@ class RemoteKeeper:
             if channel is None or channel.closed:
                 channel = await self._connected()
             try:
-                return channel.start(route, script, block, body, stdin, patience)
-            except _Gone:
+                return channel.start(route, script, block, body, stdin, patience, linger)
+            except Gone:
                 continue
         raise _no_keeper("it left twice before it had started the script")
 
@@ -120,9 +81,29 @@ class RemoteKeeper:
                 channel = await self._connected()
             try:
                 return await channel.pool(route, script)
-            except _Gone:
+            except Gone:
                 continue
         raise _no_keeper("it left twice before it had answered")
+
+    async def open(self, key: str, path: bytes, *, patience: float = PATIENCE) -> int:
+        """Return a descriptor of a file, opened for reading as the keeper's user; the caller's.
+
+        `path` is relative to the directory `key` of `KeeperSpec.files`. It is a regular file, and
+        the descriptor does not block. Raises SpawnFailed: its `errno` is the system's (ENOENT,
+        EACCES, EXDEV, ...; EISDIR and ENXIO for what is no regular file), its `status` the answer;
+        503 when the keeper says nothing for `patience` seconds.
+        """
+        if not path or b"\0" in path or len(path) >= _PATH_MAX:
+            raise SpawnFailed(errno.EINVAL, "open", "this cannot be the path of a file", 404)
+        for _ in range(2):
+            channel = self._channel
+            if channel is None or channel.closed:
+                channel = await self._connected()
+            try:
+                return await channel.open(key, path, patience)
+            except Gone:
+                continue
+        raise _no_keeper("it left twice before it had opened a file")
 
     def pool_state(self, name: str) -> str:
         """Return why the pool `name` is down, or "" while it is not known to be.
@@ -137,7 +118,7 @@ class RemoteKeeper:
         for channel in list(self._channels):
             channel.lose()
 
-    async def _connected(self) -> "_Channel":
+    async def _connected(self) -> Attachment:
         """Return an open channel; all who wait for one at the same time share it."""
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._open())
@@ -147,11 +128,11 @@ class RemoteKeeper:
         except OSError as error:
             raise _no_keeper(str(error), error.errno or 0) from error
 
-    async def _open(self) -> "_Channel":
+    async def _open(self) -> Attachment:
         if self._let_go():
             raise ConnectionAbortedError("this front lets go of it")
         sock = await self._connect()
-        channel = _Channel(sock, asyncio.get_running_loop(), self._channels.discard, self._brief)
+        channel = Attachment(sock, asyncio.get_running_loop(), self._channels.discard, self._brief)
         self._channels.add(channel)
         if self._let_go():
             channel.lose()
@@ -161,276 +142,10 @@ class RemoteKeeper:
     def _let_go(self) -> bool:
         return self._closed
 
-    def _settled(self, opened: "asyncio.Future[_Channel]") -> None:
+    def _settled(self, opened: "asyncio.Future[Attachment]") -> None:
         self._connecting = None
         if not opened.cancelled():
             opened.exception()  # told to those who wait, if any still do
-
-
-class _Channel:
-    """One connection to a keeper, and what waits for its answers."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        loop: asyncio.AbstractEventLoop,
-        gone: Callable[["_Channel"], None],
-        brief: set[tuple[str, bytes]],
-    ) -> None:
-        sock.setblocking(False)
-        self.loop = loop
-        self.closed = False
-        """It takes no more orders."""
-        self.down: dict[str, str] = {}
-        """Pools that are down, and why."""
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._gone = gone
-        self._brief = brief
-        self._watch = Watch.of(loop)
-        self._next = 0
-        self._pools: dict[int, asyncio.Future[bytes]] = {}
-        self._runs: dict[int, Run] = {}
-        self._young: list[Run] = []
-        """Those that are not watched, since the last look at them and since the one before."""
-        self._older: list[Run] = []
-        self._looking = False
-        self._outbox: deque[tuple[bytes, tuple[int, ...], Run | None]] = deque()
-        """What the keeper had no room for yet, with descriptors that are ours to close."""
-        self._descriptors = Descriptors.of(loop)
-        self._descriptors.add_reader(self._fd, self._readable)
-
-    def start(
-        self,
-        route: str,
-        script: bytes,
-        block: bytes,
-        body: bool,
-        stdin: int | None,
-        patience: float,
-    ) -> Run:
-        """As `RemoteKeeper.start`; raises _Gone when the keeper did not get the order."""
-        self._next = id = self._next + 1 & 0xFFFFFFFF
-        data = Order(id, route, script, block, body or stdin is not None).encode()
-        if len(data) > MESSAGE_MAX:
-            raise SpawnFailed(errno.E2BIG, "order", "the request's variables are too large", 431)
-        ours, theirs = _pipes(body and stdin is None)
-        loop, watch = self.loop, self._watch
-        name = route, script
-        brief = name in self._brief
-        run = Run(
-            self,
-            id,
-            name,
-            PipeWriter(ours[2], loop, watch) if len(ours) == 3 else None,
-            PipeReader(ours[0], loop, watch, later=brief),
-            PipeReader(ours[1], loop, watch, later=brief),
-            brief,
-        )
-        run.wait = patience
-        try:
-            if stdin is None:
-                self._post(data, (*theirs[2:], *theirs[:2]), theirs, run)
-            else:
-                self._post(data, (stdin, *theirs), theirs, run)
-        except _Gone:
-            run.abandon()
-            raise
-        self._runs[id] = run
-        if brief:
-            self._young.append(run)
-            if not self._looking:
-                self._looking = True
-                loop.call_later(LOOK, self._look)
-        return run
-
-    def _look(self) -> None:
-        """Watch those that are not over after all this time."""
-        for run in self._older:
-            run.watch()
-        self._older, self._young = self._young, []
-        self._looking = bool(self._older)
-        if self._looking:
-            self.loop.call_later(LOOK, self._look)
-
-    def learn(self, run: Run, brief: bool) -> None:
-        if not brief:
-            self._brief.discard(run.name)
-        elif len(self._brief) < _BRIEF_MAX:
-            self._brief.add(run.name)
-
-    async def pool(self, route: str, script: bytes) -> bytes:
-        self._next = id = self._next + 1 & 0xFFFFFFFF
-        found: asyncio.Future[bytes] = self.loop.create_future()
-        self._pools[id] = found
-        try:
-            self._post(WantPool(id, route, script).encode())
-            return await found
-        finally:
-            self._pools.pop(id, None)
-
-    def release(self, id: int, queued: bool) -> None:
-        if queued:
-            self._runs.pop(id, None)
-        if self._fd >= 0:
-            try:
-                self._post(Release(id).encode())
-            except _Gone:
-                pass  # then it is released already
-
-    def lose(self) -> None:
-        """Close the channel. What was ordered is `LOST`."""
-        self.closed = True
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        self._descriptors.remove_reader(fd)
-        if self._outbox:
-            self._descriptors.remove_writer(fd)
-        self._sock.close()
-        for _, fds, _ in self._outbox:
-            _close(fds)
-        self._outbox.clear()
-        self._turn_away()
-        runs, self._runs = self._runs, {}
-        for run in runs.values():
-            # Not 503: it may have run, so nobody is to be told to try again.
-            why = "the user's keeper ended before the script's answer had begun"
-            run.lost(SpawnFailed(0, "connect", why, 502))
-        self._gone(self)
-
-    def _turn_away(self) -> None:
-        """Tell all that wait for a pool that this keeper will not answer."""
-        for waiter in self._pools.values():
-            if not waiter.done():
-                waiter.set_exception(_Gone())
-        self._pools.clear()
-
-    # Out.
-
-    def _post(
-        self,
-        data: bytes,
-        fds: tuple[int, ...] = (),
-        owned: tuple[int, ...] = (),
-        run: Run | None = None,
-    ) -> None:
-        """Send now or when there is room; `owned` of `fds` are closed then. `run` is what is
-        ordered, if anything: while there is no room it is `queued`. Raises _Gone."""
-        if not self._outbox:
-            try:
-                send(self._sock, data, fds)
-            except BlockingIOError:
-                self._descriptors.add_writer(self._fd, self._writable)
-            except OSError as error:
-                _close(owned)
-                self.lose()
-                raise _Gone from error
-            else:
-                for fd in owned:
-                    os.close(fd)
-                return
-        # A descriptor of the caller's may be closed before there is room.
-        kept = tuple(fd if fd in owned else os.dup(fd) for fd in fds)
-        self._outbox.append((data, kept, run))
-        if run is not None:
-            run.queued()
-
-    def _writable(self) -> None:
-        outbox = self._outbox
-        while outbox:
-            data, fds, run = outbox[0]
-            try:
-                send(self._sock, data, fds)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.lose()
-                return
-            outbox.popleft()
-            _close(fds)
-            if run is not None:
-                run.started()
-        self._descriptors.remove_writer(self._fd)
-
-    # In.
-
-    def _readable(self) -> None:
-        # One message in each turn: the loop comes again if there are more, and asking for one that
-        # is not there costs as much.
-        try:
-            data = self._sock.recv(REPLY_MAX)
-            if data and data[0] == EXITED:
-                for id, status, cpu, memory in decode_exits(data):
-                    run = self._runs.pop(id, None)
-                    if run is not None:
-                        run.ended(Exit(status, cpu, memory))
-            else:
-                self._other(decode(data))
-        except BlockingIOError:
-            return
-        except (OSError, ValueError):
-            # The end (an empty message), a reset, or a keeper that does not keep to the form.
-            self.lose()
-        if self.closed and not self._runs:
-            self.lose()
-
-    def _other(self, message: Message) -> None:
-        if isinstance(message, Queued):
-            if (run := self._runs.get(message.id)) is not None:
-                run.queued()
-        elif isinstance(message, Started):
-            if (run := self._runs.get(message.id)) is not None:
-                run.started()
-        elif isinstance(message, Failed):
-            failed = SpawnFailed(message.errno, message.step, message.why, message.status)
-            if (run := self._runs.pop(message.id, None)) is not None:
-                run.failed(failed)
-            if (found := self._pools.get(message.id)) is not None and not found.done():
-                found.set_exception(failed)
-        elif isinstance(message, PoolAt):
-            found = self._pools.get(message.id)
-            if found is not None and not found.done():
-                found.set_result(message.path)
-        elif isinstance(message, PoolDown):
-            if len(self.down) < _POOLS_MAX or message.name in self.down:
-                self.down[message.name] = message.why
-        elif isinstance(message, PoolUp):
-            self.down.pop(message.name, None)
-        elif isinstance(message, Leaving):
-            self.closed = True
-            self._turn_away()
-        else:
-            self.lose()
-
-
-def _pipes(body: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Make the pipes of one script: (our ends of stdout, stderr, stdin), (the script's ends).
-
-    Ours are non-blocking; the script's must not be, since no program expects that. Raises
-    SpawnFailed when this process may not open more files.
-    """
-    made: list[int] = []
-    try:
-        made += os.pipe2(os.O_CLOEXEC)
-        made += os.pipe2(os.O_CLOEXEC)
-        if body:
-            made += os.pipe2(os.O_CLOEXEC)
-    except OSError as error:
-        _close(made)
-        why = f"its pipes cannot be made: {error.strerror}"
-        raise SpawnFailed(error.errno or 0, "pipe", why, 503) from error
-    os.set_blocking(made[0], False)
-    os.set_blocking(made[2], False)
-    if not body:
-        return (made[0], made[2]), (made[1], made[3])
-    os.set_blocking(made[5], False)
-    return (made[0], made[2], made[5]), (made[1], made[3], made[4])
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def _no_keeper(why: str, errno: int = 0) -> SpawnFailed:

@@ -17,6 +17,9 @@ LOST = Exit(-9, 0.0, 0)
 SILENCE = 1.0
 """Seconds that the end of an output without a byte waits for the keeper's word: was it started?"""
 
+LINGER = 5.0
+"""Seconds for which a child that holds its script's output is listened to, where nobody says."""
+
 LOOK = 0.01
 """Seconds from the first output of a script to its end if it is brief; so is one that says all it
 has to say at once, and one that was silent until its end."""
@@ -57,6 +60,7 @@ class Run:
         stdout: PipeReader,
         stderr: PipeReader,
         brief: bool,
+        patience: float = LINGER,
     ) -> None:
         self._channel = channel
         self._id = id
@@ -66,7 +70,7 @@ class Run:
         """Its output is not looked at before it has ended, or for `LOOK` at least."""
         self.exit: Exit | None = None
         """How the script's own process ended, once that is known."""
-        self.patience = 5.0
+        self.patience = patience
         """Seconds after that in which a child of it that holds its output is still listened to."""
         self.wait = 60.0
         """Seconds that the order may wait in the keeper's queue."""

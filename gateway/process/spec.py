@@ -1,7 +1,8 @@
 """What a keeper may start, and what became of it: the values that cross `process/channel.py`.
 
 Decides nothing. A keeper gets its `KeeperSpec` from the master when it is made and trusts nothing
-else: a front's order names a key of `scripts` and a path below that root, never a command or a uid.
+else: a front's order names a key of `scripts` or `files` and a path below that root, never a
+command or a uid.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ class ScriptRoot:
 
     root: bytes
     """Absolute."""
+    given: bool = False
+    """A front server names the file: the rules of `identity.py` apply."""
     symlinks: SymlinkPolicy = "owner-match"
     interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
     """Extension with its dot -> absolute path of the program that reads such a file. For files that
@@ -76,6 +79,9 @@ class KeeperSpec:
     queue: int
     grace: float
     """Seconds from TERM to KILL."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Key -> absolute path of a directory whose files may be sent on a script's word (X-Sendfile),
+    if this user may read them."""
     idle: float = 60.0
     """Seconds with nothing running after which the keeper leaves. One with `pools` stays."""
 
@@ -97,8 +103,9 @@ class SpawnFailed(Exception):
     """A program could not be started; raised where an exchange waits for it.
 
     `errno` is the system's number (0 if a rule of ours refused), `step` the step of the start that
-    failed ("open", "check", "exec", "chdir", ...), `why` one sentence for the log that names the
-    cause and the way out, `status` the HTTP status that answers it (403, 404, 500, 502 or 503).
+    failed ("open", "identity", "check", "exec", "chdir", ...), `why` one sentence for the log that
+    names the cause and the way out, `status` the HTTP status that answers it (403, 404, 500, 502
+    or 503).
     """
 
     def __init__(self, errno: int, step: str, why: str, status: int = 500) -> None:

@@ -135,6 +135,7 @@ class Following:
             log = f"a local redirect leads to a path that is not valid: {refused.say}"
             raise Refused(502, log=log) from None
         headers = tuple(item for item in self._request.headers if item[0] not in _OF_THE_BODY)
+        params = self._request.params
         self._request = request = self._request._replace(
             method="GET",
             target=target,
@@ -143,6 +144,7 @@ class Following:
             headers=headers,
             body=NO_BODY,
             length=0,
+            params={name: params[name] for name in params if name != b"DOCUMENT_URI"},
         )
         found = self._site.remembered.get(raw) or self._site.find(raw)
         found.note(request)

@@ -22,9 +22,21 @@ Header fields become HTTP_* (section 4.1.18) with these bounds:
 - no value that starts with "() {": old versions of bash run it (CVE-2014-6271), and nothing
   honest looks like that;
 - a repeated field is one variable, joined by ", " (Cookie by "; ", RFC 6265 section 5.4).
+
+What a trusted front server sent as FastCGI or SCGI parameters (`cgi_request.py`, the inverse)
+stands as it was sent, over what would be computed here: REMOTE_USER, AUTH_TYPE, SSL_*, SERVER_*,
+whatever its administrator adds. Not so:
+
+- what follows from the request (`_OURS`), which was decided here, or changed by a local redirect;
+- HTTP_*, which are header fields again and have the bounds above;
+- a value that starts with "() {": a `fastcgi_param` may be made of what the client sent;
+- an empty SERVER_NAME, which may not be (section 4.1.14) and which nginx sends where a server block
+  has no name.
 """
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from gateway.wire.headers import Headers
 
@@ -70,6 +82,38 @@ def _variable(name: bytes) -> bytes:
     return variable
 
 
+# What changes how a program starts, whoever sets it: no request may, and no front server (FIELD
+# section 3, rows 1, 14). Settings may: they do not come this way. Apache sends its own PATH along
+# with each request.
+_REFUSED_PREFIXES = (b"LD_", b"DYLD_", b"PYTHON", b"PERL5", b"BASH_FUNC_", b"MALLOC_")
+_REFUSED = frozenset(
+    b"BASH_ENV ENV IFS SHELLOPTS BASHOPTS PS4 CDPATH PERLLIB RUBYOPT RUBYLIB NODE_OPTIONS NODE_PATH"
+    b" LUA_INIT JAVA_TOOL_OPTIONS PHPRC PHP_INI_SCAN_DIR GCONV_PATH GLIBC_TUNABLES LOCPATH NLSPATH"
+    b" HOSTALIASES RES_OPTIONS LOCALDOMAIN TMPDIR PATH".split()
+)
+
+
+def refused(name: bytes) -> bool:
+    """Tell whether a program may never be given the variable `name` by a request.
+
+    HTTP_PROXY counts in any case: programs look for http_proxy too.
+    """
+    return (
+        name in _REFUSED
+        or name.startswith(_REFUSED_PREFIXES)
+        or (len(name) == 10 and name.upper() == b"HTTP_PROXY")
+    )
+
+
+_OURS = frozenset(
+    b"REQUEST_METHOD REQUEST_URI QUERY_STRING SCRIPT_NAME SCRIPT_FILENAME PATH_INFO PATH_TRANSLATED"
+    b" DOCUMENT_ROOT CONTENT_LENGTH CONTENT_TYPE".split()
+)
+"""What follows from the request, whatever a front server sent."""
+
+_NO_PARAMS: Mapping[bytes, bytes] = MappingProxyType({})
+
+
 def variables(
     *,
     method: str,
@@ -91,12 +135,14 @@ def variables(
     software: bytes,
     authorization: bool = False,
     request_id: str = "",
+    params: Mapping[bytes, bytes] = _NO_PARAMS,
 ) -> dict[bytes, bytes]:
     """Return the variables of one request, each name once.
 
     `length` is in bytes, None where only the end of input will tell. `server_port` 0 and
     `server_address` "" stand for a Unix socket, `server_name` b"" for a request without a host.
-    `authorization` passes the two Authorization fields on.
+    `authorization` passes the two Authorization fields on. `params` is what a trusted front server
+    sent, as `cgi_request.asked` gives it.
 
     Raises ValueError for a NUL byte, which no environment can hold.
     """
@@ -117,22 +163,12 @@ def variables(
         b"REMOTE_ADDR": remote_address.encode("ascii"),
         b"REDIRECT_STATUS": b"200",
     }
-    if path_info and b"/../" not in path_info + b"/":
-        # The root with a path that climbs out of it is not a translation of anything.
-        env[b"PATH_TRANSLATED"] = document_root.rstrip(b"/") + path_info
-    if server_address:
-        env[b"SERVER_ADDR"] = server_address.encode("ascii")
-    if remote_port:
-        env[b"REMOTE_PORT"] = b"%d" % remote_port
-    if scheme == b"https":
-        env[b"HTTPS"] = b"on"
-    if request_id:
-        env[b"REQUEST_ID"] = env[b"UNIQUE_ID"] = request_id.encode("ascii")
-    _add_fields(env, headers)
-    if not authorization:
-        for name in _SECRET:
-            env.pop(name, None)
-    _add_entity(env, headers, length)
+    _add_connection(env, scheme, server_address, remote_port, request_id)
+    if params:
+        _add_params(env, params)
+    if path_info:
+        _add_translated(env, document_root, path_info)
+    _add_headers(env, headers, length, authorization)
     if b"\0" in b"".join(env.values()):
         raise ValueError("a CGI variable would have a NUL byte")
     return env
@@ -145,37 +181,65 @@ def _host(address: str) -> bytes:
     return b"[%b]" % address.encode("ascii") if ":" in address else address.encode("ascii")
 
 
-def _add_fields(env: dict[bytes, bytes], headers: Headers) -> None:
-    names = _names
-    for name, value in headers:
-        variable = names.get(name)
-        if variable is None:
-            variable = _variable(name)
-        if not variable or value.startswith(_FUNCTION):
+def _add_connection(
+    env: dict[bytes, bytes], scheme: bytes, server_address: str, remote_port: int, request_id: str
+) -> None:
+    """Add what is there for some requests only."""
+    if server_address:
+        env[b"SERVER_ADDR"] = server_address.encode("ascii")
+    if remote_port:
+        env[b"REMOTE_PORT"] = b"%d" % remote_port
+    if scheme == b"https":
+        env[b"HTTPS"] = b"on"
+    if request_id:
+        env[b"REQUEST_ID"] = env[b"UNIQUE_ID"] = request_id.encode("ascii")
+
+
+def _add_params(env: dict[bytes, bytes], params: Mapping[bytes, bytes]) -> None:
+    """Put what a trusted front server sent over what was computed."""
+    for name, value in params.items():
+        if name in _OURS or name.startswith(b"HTTP_") or value.startswith(_FUNCTION):
             continue
-        if variable in env:
-            joint = b"; " if variable == b"HTTP_COOKIE" else b", "
-            value = env[variable] + joint + value
-        env[variable] = value
+        if value or name != b"SERVER_NAME":
+            env[name] = value
 
 
-def _add_entity(env: dict[bytes, bytes], headers: Headers, length: int | None) -> None:
-    """Add CONTENT_TYPE and CONTENT_LENGTH (4.1.2, 4.1.3).
+def _add_translated(env: dict[bytes, bytes], document_root: bytes, path_info: bytes) -> None:
+    """Add PATH_TRANSLATED (4.1.6). The root with a path that climbs out of it is not one."""
+    if b"/../" not in path_info + b"/":
+        env[b"PATH_TRANSLATED"] = document_root.rstrip(b"/") + path_info
+
+
+def _add_headers(
+    env: dict[bytes, bytes], headers: Headers, length: int | None, authorization: bool
+) -> None:
+    """Add HTTP_*, CONTENT_TYPE and CONTENT_LENGTH (4.1.18, 4.1.3, 4.1.2).
 
     CONTENT_LENGTH is there exactly when the request has a body of known length. A body of no bytes
     is a body if the client announced one: "Content-Length: 0" gives "0", as with Apache and nginx;
     a GET without that field gives none. A body of unknown length gives none; it ends with the
     input.
     """
+    names = _names
     announced = False
     for name, value in headers:
-        size = len(name)
-        if size == 12 and name.lower() == b"content-type":
-            if b"CONTENT_TYPE" not in env and not value.startswith(_FUNCTION):
-                env[b"CONTENT_TYPE"] = value
-        elif (size == 14 and name.lower() == b"content-length") or (
-            size == 17 and name.lower() == b"transfer-encoding"
-        ):
-            announced = True
+        variable = names.get(name)
+        if variable is None:
+            variable = _variable(name)
+        if not variable:
+            kind = name.lower()
+            if kind == b"content-type":
+                if b"CONTENT_TYPE" not in env and not value.startswith(_FUNCTION):
+                    env[b"CONTENT_TYPE"] = value
+            elif kind == b"content-length" or kind == b"transfer-encoding":
+                announced = True
+        elif not value.startswith(_FUNCTION):
+            if variable in env:
+                joint = b"; " if variable == b"HTTP_COOKIE" else b", "
+                value = env[variable] + joint + value
+            env[variable] = value
+    if not authorization:
+        for name in _SECRET:
+            env.pop(name, None)
     if length or (length == 0 and announced):
         env[b"CONTENT_LENGTH"] = b"%d" % length

@@ -67,6 +67,11 @@ class ParamsDecoder:
         self._count = count
         self._status = status
 
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and not yet decoded."""
+        return len(self._held)
+
     def feed(self, data: bytes) -> None:
         """Take the next content. Raises PeerError when the set becomes too large."""
         if len(self._held) + len(data) > self._total:

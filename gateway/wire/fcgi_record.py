@@ -111,16 +111,22 @@ class RecordParser:
         """Return the records that `data` completes, in order.
 
         Raises PeerError for a version other than 1. Whole records before it in the same piece are
-        lost with it, and every later call raises again: the connection cannot be trusted.
+        lost with it (`take` keeps them), and every later call raises again: the connection cannot
+        be trusted.
         """
+        records: list[Record] = []
+        self.take(data, records)
+        return records
+
+    def take(self, data: bytes, records: list[Record]) -> None:
+        """Append the records that `data` completes, also those before a fault. Raises as `feed`."""
         if self._held:
             # Gathered until it is enough, so that a peer who sends single bytes costs no more
             # than one who does not.
             self._held += data
             if len(self._held) < self._needed:
-                return []
+                return
             data = bytes(self._held)
-        records: list[Record] = []
         position, end = 0, len(data)
         needed = HEADER_SIZE
         while end - position >= HEADER_SIZE:
@@ -138,4 +144,3 @@ class RecordParser:
             needed = HEADER_SIZE
         self._held = bytearray(data[position:])
         self._needed = needed
-        return records

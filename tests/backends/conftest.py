@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.address import Address
 from gateway.backends.fastcgi import FastCgi
-from gateway.backends.pool import Address, Pool
+from gateway.backends.pool import Pool
 from gateway.backends.stream import StreamSettings
 from gateway.backends.supply import Supply
 from gateway.exchange import Limits, Notes, Place, Refused, Request, Response
@@ -209,7 +210,7 @@ class Setup:
     ) -> FastCgi:
         journal = Journal(self.log, "test")
         given = addresses or (self.path,)
-        places = tuple(Address(item) if isinstance(item, str) else item for item in given)
+        places = tuple(Address(path=item) if isinstance(item, str) else item for item in given)
         settings = StreamSettings(keep=keep, stream=stream, environment=environment or {})
         supply = Supply("app", Pool(places, capacity), journal)
         if down is None:

@@ -4,18 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.address import Address
 from gateway.backends.pool import (
     WAIT,
-    Address,
     Open,
     Pool,
     PoolSettings,
     Refuse,
     Use,
-    parse_address,
 )
 
-A, B, C = Address("/a"), Address("/b"), Address("127.0.0.1", 9000)
+A, B, C = Address(path="/a"), Address(path="/b"), Address("127.0.0.1", 9000)
 
 
 def pool(*addresses, capacity=2):
@@ -224,21 +223,10 @@ def test_repr_says_how_it_stands():
 # Settings
 
 
-def test_addresses():
-    assert parse_address("unix:/run/a.sock") == Address("/run/a.sock")
-    assert parse_address("192.0.2.7:9000") == Address("192.0.2.7", 9000)
-    assert parse_address("[::1]:9000") == Address("::1", 9000)
-    assert parse_address("php.example:9000") == Address("php.example", 9000)
-    for text in ("unix:/run/a.sock", "192.0.2.7:9000", "[::1]:9000"):
-        assert str(parse_address(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "unix:", "/run/a.sock", "host", "host:", "host:0", "host:65536", "h:٣", ":9000"]
-)
-def test_what_is_no_address(text):
-    with pytest.raises(ValueError, match="neither unix:/path nor host:port"):
-        parse_address(text)
+@pytest.mark.parametrize("text", ["", "/run/a.sock", "host:0", "systemd:app", "fd:0", "*:9000"])
+def test_connect_takes_only_what_can_be_connected_to(text):
+    with pytest.raises(ValueError):
+        PoolSettings(connect=("unix:/run/a.sock", text))
 
 
 def test_own_pool_takes_what_its_processes_can():
@@ -279,7 +267,7 @@ def test_what_a_pool_cannot_be(given, words):
 
 
 def test_quick_workers_are_sent_requests_ahead_and_slow_ones_are_not() -> None:
-    pool: Pool[str, str] = Pool((Address("/a"),), 2, ahead=4)
+    pool: Pool[str, str] = Pool((Address(path="/a"),), 2, ahead=4)
     assert [type(pool.acquire(0.0, 1)) for _ in range(3)] == [Open, Open, type(WAIT)]
     pool.wait("w")
     for _ in range(100):
@@ -293,7 +281,7 @@ def test_quick_workers_are_sent_requests_ahead_and_slow_ones_are_not() -> None:
 
 
 def test_more_than_there_is_room_for_is_not_handed_on() -> None:
-    pool: Pool[str, str] = Pool((Address("/a"),), 1, ahead=2)
+    pool: Pool[str, str] = Pool((Address(path="/a"),), 1, ahead=2)
     for _ in range(100):
         pool.served(0.0001)
     assert [type(pool.acquire(0.0, 1)) for _ in range(2)] == [Open, Open]

@@ -91,7 +91,8 @@ def static(root: Path) -> Static:
 def no_descriptor_is_left() -> Iterator[None]:
     before = os.listdir("/proc/self/fd")
     yield
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    # Fewer, where what another test left was collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 def test_a_small_file_is_one_piece_of_memory(static: Static, root: Path) -> None:

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from gateway.backends.pool import parse_address
+from gateway.address import parse_remote
 from gateway.backends.stream import USES_MAX
 from gateway.exchange import Limits, LocalRedirect, Refused, Truncated
 from gateway.process.descriptors import Descriptors
@@ -526,7 +526,7 @@ def test_worker_over_tcp(setup, run, new_request, host):
 
     async def main():
         async with setup.scripted(script, "127.0.0.1") as port:
-            backend = setup.backend(parse_address(f"{host}:{port}"))
+            backend = setup.backend(parse_remote(f"{host}:{port}"))
             for _ in range(2):
                 _, answer = await setup.ask(backend, new_request())
                 assert answer == b"tcp"

@@ -35,6 +35,7 @@ class Case:
 
 FILES = ("gateway", "nginx", "lighttpd", "Apache")
 CGI = ("gateway", "lighttpd", "Apache", "nginx + fcgiwrap")
+FRONT = ("nginx + gateway", "nginx + fcgiwrap")
 WSGI = (
     "gateway", "nginx + uWSGI", "gunicorn",
     "gateway, engine flup", "nginx + flup", "nginx + flup, kept",
@@ -85,6 +86,18 @@ CASES = (
         connections=8,
         servers=CGI,
     ),
+    *(
+        Case(
+            name=f"front-c-{connections}",
+            title=f"CGI script in C behind nginx, {connections} connection(s)",
+            path="/cgi-bin/hello-c",
+            body=HELLO,
+            connections=connections,
+            servers=FRONT,
+            targets=(Target("nginx + fcgiwrap", 1.0, "nginx + gateway"),),
+        )
+        for connections in (1, 8, 64)
+    ),
     Case(
         name="wsgi-hello",
         title="WSGI hello, 32 connections, 2 worker processes",
@@ -121,5 +134,6 @@ def build(site: Path) -> None:
     subprocess.run(["cc", "-O2", "-o", scripts / "hello-c", APPS / "hello.c"], check=True)
     shutil.copy(APPS / "hello.sh", scripts / "hello-sh")
     shutil.copy(APPS / "hello_cgi.py", scripts / "hello-py")
+    shutil.copy(APPS / "sleep.sh", scripts / "sleep")
     for script in scripts.iterdir():
         script.chmod(0o755)

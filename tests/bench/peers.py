@@ -160,12 +160,27 @@ def apache(stand: Stand) -> None:
 def fcgiwrap(stand: Stand, count: int) -> None:
     with stand.socket("fcgiwrap.sock") as listener:
         stand.start("fcgiwrap", "-c", count, stdin=listener.fileno())
-    location = (
+    nginx(stand, scripts(stand))
+
+
+def wrapped(stand: Stand, *, keep: bool) -> None:
+    """Our own daemon in fcgiwrap's place, with its flags, on the socket that nginx knows."""
+    with stand.socket("fcgiwrap.sock") as listener:
+        stand.start(sys.executable, "-m", "gateway", "fcgiwrap", stdin=listener.fileno())
+    if keep:
+        upstream = f"upstream kept {{ server unix:{stand.run}/fcgiwrap.sock; keepalive 64; }}"
+        nginx(stand, scripts(stand, "kept", "fastcgi_keep_conn on;"), upstream)
+    else:
+        nginx(stand, scripts(stand))
+
+
+def scripts(stand: Stand, to: str = "", more: str = "") -> str:
+    """Return nginx's location of the scripts."""
+    return (
         f"location /cgi-bin/ {{ root {stand.site}; include /etc/nginx/fastcgi_params; "
         "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; "
-        f"fastcgi_pass unix:{stand.run}/fcgiwrap.sock; }}"
+        f"fastcgi_pass {to or f'unix:{stand.run}/fcgiwrap.sock'}; {more} }}"
     )
-    nginx(stand, location)
 
 
 def uwsgi(stand: Stand) -> None:
@@ -218,6 +233,10 @@ PEERS: dict[str, dict[str, Start]] = {
     "nginx": {"": nginx},
     "lighttpd": {"": lighttpd},
     "Apache": {"": apache},
+    "nginx + gateway": {
+        "new connections": lambda stand: wrapped(stand, keep=False),
+        "kept connections": lambda stand: wrapped(stand, keep=True),
+    },
     "nginx + fcgiwrap": {
         f"-c {count}": lambda stand, count=count: fcgiwrap(stand, count)  # type: ignore[misc]
         for count in (2, 4, 8)

@@ -7,9 +7,11 @@ from types import MappingProxyType
 
 import pytest
 
+from gateway.address import Address
+from gateway.config.load import load
 from gateway.config.read import BadConfig
-from gateway.config.settings import Settings, load
-from gateway.listeners.sockets import Address
+from gateway.config.settings import Settings
+from gateway.listeners.listening import HttpListener
 from gateway.units import Duration, Size
 
 SITE = '[[site]]\nroot = "htdocs"\n'
@@ -44,7 +46,7 @@ def refusal(file: str, *, look: bool = False) -> str:
 
 def test_smallest_file_has_all_defaults(write: Write, tmp_path: Path) -> None:
     settings = load(write(SITE))
-    assert settings.listen.http == (Address(host="127.0.0.1", port=8080),)
+    assert settings.listen.http == (HttpListener(address=Address(host="127.0.0.1", port=8080)),)
     assert settings.log.access == "-"
     assert settings.log.error == "-"
     assert settings.log.format == "combined"
@@ -86,8 +88,8 @@ def test_every_section_is_read(write: Write, tmp_path: Path) -> None:
     assert settings.server.front_count == len(os.sched_getaffinity(0))
     assert settings.server.runtime == str(tmp_path / "run")
     assert settings.listen.http == (
-        Address(host="::1", port=80),
-        Address(path=str(tmp_path / "run/http.sock")),
+        HttpListener(address=Address(host="::1", port=80)),
+        HttpListener(address=Address(path=str(tmp_path / "run/http.sock"))),
     )
     assert settings.log.access == "off"
     assert settings.log.error == str(tmp_path / "log/error.log")
@@ -213,8 +215,15 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ('[listen]\nhttp = ["8080"]\n' + SITE, 'http: must be an address such as "127.0.0.1:8080"'),
         ('[listen]\nhttp = "127.0.0.1:80"\n' + SITE, "http: must be a list in square brackets"),
         ('[listen]\nhttp = ["[::1]:80", "[::1]:80"]\n' + SITE, '"[::1]:80" stands there twice'),
-        ('[listen]\nfastcgi = ["unix:x"]\n' + SITE, "fastcgi: not built yet in this version"),
-        ('[listen]\nscgi = ["unix:x"]\n' + SITE, "scgi: not built yet in this version"),
+        ('[listen]\nfastcgi = [{address = "unix:x", script = "param"}]\n' + SITE,
+         '[[listen.fastcgi]] #1: script = "param" needs "roots"'),
+        ('[listen]\nfastcgi = [{address = "unix:x", roots = ["/srv"]}]\n' + SITE,
+         'are for script = "param"'),
+        ('[listen]\nfastcgi = [{address = "unix:x", mode = "0666"}]\n' + SITE, "unsafe = true"),
+        ('[listen]\nfastcgi = ["0.0.0.0:9000"]\n' + SITE, 'name the front servers in "allow"'),
+        ('[listen]\nfastcgi = [{address = "unix:x", allow = ["10.0.0.1/8"]}]\n' + SITE, "10.0.0."),
+        ('[listen]\nscgi = [{address = "unix:x", stderr = "peer"}]\n' + SITE, "SCGI has no place"),
+        ('[listen]\nscgi = ["unix:x"]\nfastcgi = ["unix:x"]\n' + SITE, "stands there twice"),
         ('[tenants]\nuserdir = "x"\n' + SITE, "tenants: not built yet in this version"),
         ('[log]\nformat = "xml"\n' + SITE, 'format: must be "combined" or "json", not "xml"'),
         ('[limits]\nhead = "0 s"\n' + SITE, "[limits]: head: must be more than 0"),

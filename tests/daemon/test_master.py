@@ -174,7 +174,10 @@ def test_several_fronts_serve(daemon: Start, tmp_path: Path) -> None:
 def test_taken_address_is_said_in_words(daemon: Start, tmp_path: Path) -> None:
     page(tmp_path)
     running = daemon(STATIC)
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(tmp_path / "gateway.toml")]
+    file = tmp_path / "second.toml"
+    text = (tmp_path / "gateway.toml").read_text()
+    file.write_text(text.replace(f'"{tmp_path}/run"', f'"{tmp_path}/other"'))
+    command = [sys.executable, "-m", "gateway", "run", "-c", str(file)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert second.returncode == 1
     assert f"127.0.0.1:{running.port}" in second.stderr

@@ -552,7 +552,7 @@ def test_what_runs_after_the_drain_is_ended(serve: Any) -> None:
             await client.ask("GET / HTTP/1.1\nHost: a")
             await until(lambda: bool(listener.door.connections))
             (connection,) = listener.door.connections
-            await until(lambda: connection._answer is not None)
+            await until(lambda: connection.answer is not None)
             await listener.door.drain(0.0)
             status, fields, _ = await client.answer()
             assert (status, fields["retry-after"], fields["connection"]) == (503, "1", "close")

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,7 +157,7 @@ def reap_strays(known: set[int]) -> None:
 class Daemon:
     """One running `gateway run`, seen from outside."""
 
-    def __init__(self, directory: Path, settings: str, fronts: int) -> None:
+    def __init__(self, directory: Path, settings: str, fronts: int, listen: str) -> None:
         self.directory = directory
         # Unix socket paths hold 107 bytes, and pytest's directories are long.
         self.runtime = Path(tempfile.mkdtemp(prefix="gw-"))
@@ -164,7 +165,7 @@ class Daemon:
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.file = directory / "gateway.toml"
-        self.file.write_text(self._head(fronts) + settings)
+        self.file.write_text(self._head(fronts, listen) + settings)
         self._out = (directory / "daemon.out").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "run", "-c", str(self.file)],
@@ -176,10 +177,11 @@ class Daemon:
         )
         self.master = self.process.pid
 
-    def _head(self, fronts: int) -> str:
+    def _head(self, fronts: int, listen: str) -> str:
         return (
             f'[server]\nfronts = {fronts}\nruntime = "{self.runtime}"\n'
             f'[listen]\nhttp = ["127.0.0.1:{self.port}", "unix:{self.runtime}/http.sock"]\n'
+            f"{listen}\n"
             '[log]\naccess = "access.log"\nerror = "error.log"\n'
         )
 
@@ -280,18 +282,19 @@ class Daemon:
         return lines
 
 
-@pytest.fixture
-def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
-    """Give `gateway(settings, fronts=1)`: start a daemon with these settings, [server], [listen]
-    and [log] apart. After the test it is stopped, and nothing of it may be left."""
+@contextmanager
+def running(base: Path) -> Iterator[Callable[..., Daemon]]:
+    """Give `start(settings, fronts=1, listen="")`, which starts a daemon with these settings,
+    [server], [listen] and [log] apart; `listen` is for more lines in [listen]. At the end each is
+    stopped, and nothing of it may be left."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     before = descendants(os.getpid())
     daemons: list[Daemon] = []
 
-    def start(settings: str, *, fronts: int = 1) -> Daemon:
-        directory = tmp_path / f"daemon-{len(daemons)}"
+    def start(settings: str, *, fronts: int = 1, listen: str = "") -> Daemon:
+        directory = base / f"daemon-{len(daemons)}"
         directory.mkdir()
-        daemon = Daemon(directory, settings, fronts)
+        daemon = Daemon(directory, settings, fronts, listen)
         daemons.append(daemon)
         wait_until(daemon.started, "the daemon answers")
         return daemon
@@ -311,6 +314,20 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable
         print(f"--- the daemon's log ---\n{logs}")  # pytest shows it for a test that failed
     assert not left, f"left behind: {left}"
     assert all(status == 0 for status in statuses), f"the daemon ended with {statuses}"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Give `gateway(settings, fronts=1, listen="")`: a daemon for this test alone."""
+    with running(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
+    """The same, for all tests of a module."""
+    with running(tmp_path_factory.mktemp("shared")) as start:
+        yield start
 
 
 # Small things that many tests need -------------------------------------------------------------

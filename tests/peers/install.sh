@@ -4,7 +4,8 @@
 set -u
 
 PACKAGES="git gitweb perl libcgi-pm-perl libfcgi-perl libfcgi-dev libfcgi-bin php-cgi curl gcc
-nginx-light lighttpd apache2 fcgiwrap spawn-fcgi uwsgi-core uwsgi-plugin-python3 wrk iproute2"
+nginx-light lighttpd apache2 caddy haproxy fcgiwrap spawn-fcgi uwsgi-core uwsgi-plugin-python3 wrk
+iproute2"
 
 installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

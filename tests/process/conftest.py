@@ -24,10 +24,9 @@ from gateway.process.channel import (
     Stop,
     ToFront,
     WantPool,
-    decode,
-    decode_exits,
     environment_block,
 )
+from gateway.process.decoding import decode, decode_exits
 from gateway.process.post import send
 from gateway.process.spec import KeeperSpec, ScriptRoot
 

@@ -17,6 +17,8 @@ from gateway.process.channel import (
     Leaving,
     Logs,
     Message,
+    Open,
+    Opened,
     Order,
     PoolAt,
     PoolDown,
@@ -26,17 +28,19 @@ from gateway.process.channel import (
     Started,
     Stop,
     WantPool,
-    decode,
-    decode_exits,
     environment_block,
     environment_pairs,
 )
+from gateway.process.decoding import decode, decode_exits
 from gateway.process.post import Inbox, send
 
 MESSAGES: list[tuple[Message, int]] = [
     (Order(7, "site/1", b"a/b.cgi", b"A=1\0B=", False), 2),
     (Order(2**32 - 1, "", b"x", b"", True), 3),
     (WantPool(7, "site/1", b"x.fcgi"), 0),
+    (Open("site/1/file0", b"a/b.pdf"), 1),
+    (Open("", b"x"), 1),
+    (Opened(), 1),
     (Release(7), 0),
     (Queued(7), 0),
     (Started(7), 0),

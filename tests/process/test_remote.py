@@ -520,8 +520,8 @@ def test_brief_script_that_leaves_a_child_with_its_output_is_heard_out(
     async def exchange() -> None:
         remote = RemoteKeeper(kept.connect)
         for env in ({}, {b"MORE": b"yes"}):
-            script = await remote.start("r", b"leaves.cgi", env)
-            script.patience = 0.05
+            script = await remote.start("r", b"leaves.cgi", env, linger=0.05)
+            assert script.patience == 0.05
             assert await all_of(script.stdout) == b"first\n"
             assert script.stdout.hung_up is (not env)
             assert (await script.exited()).status == 0

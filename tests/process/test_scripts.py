@@ -52,6 +52,7 @@ NAMES = [
     "NODE_OPTIONS",
     "HTTP_PROXY",
     "http_proxy",
+    "Http_Proxy",
     "BASH_FUNC_ls%%",
 ]
 
@@ -132,8 +133,10 @@ def test_settings_value_stands_when_a_request_tries_the_same_refused_name(
     root = replace(spec.scripts["r"], environment={b"PERL5LIB": b"/site"})
     kept = keep(scripts={"r": root})
     kept.script("show.cgi", SHOW)
-    shown = show(open_channel(kept), content, "show.cgi", {b"PERL5LIB": b"/evil"})
+    tried = {b"PERL5LIB": b"/evil", b"PATH": b"/evil"}
+    shown = show(open_channel(kept), content, "show.cgi", tried)
     assert shown["env"]["PERL5LIB"] == "/site"
+    assert shown["env"]["PATH"] == "/usr/local/bin:/usr/bin:/bin"
 
 
 def test_stdin_is_the_file_that_came_with_the_order(

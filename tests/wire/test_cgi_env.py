@@ -248,3 +248,47 @@ def test_no_header_can_change_another_variable(headers: list[tuple[bytes, bytes]
         assert env[name] == value
     added = env.keys() - plain.keys() - {b"CONTENT_TYPE", b"CONTENT_LENGTH"}
     assert all(name.startswith(b"HTTP_") and name != b"HTTP_PROXY" for name in added)
+
+
+def test_trusted_parameters_stand_over_what_is_computed() -> None:
+    sent = {
+        b"REMOTE_USER": b"alice", b"AUTH_TYPE": b"Basic", b"SSL_CLIENT_VERIFY": b"SUCCESS",
+        b"SERVER_NAME": b"_", b"SERVER_PORT": b"443", b"REMOTE_ADDR": b"unix:", b"HTTPS": b"",
+        b"SERVER_SOFTWARE": b"nginx", b"REDIRECT_STATUS": b"", b"FCGI_ROLE": b"AUTHORIZER",
+        b"DOCUMENT_URI": b"/d",
+    }  # fmt: skip
+    assert variables(params=sent) == variables() | sent
+
+
+def test_id_of_the_front_server_is_kept() -> None:
+    env = variables(params={b"REQUEST_ID": b"theirs"})
+    assert (env[b"REQUEST_ID"], env[b"UNIQUE_ID"]) == (b"theirs", b"0a1b2c")
+
+
+def test_parameters_do_not_stand_over_the_request() -> None:
+    names = (
+        b"REQUEST_METHOD REQUEST_URI QUERY_STRING SCRIPT_NAME SCRIPT_FILENAME PATH_INFO"
+        b" PATH_TRANSLATED DOCUMENT_ROOT CONTENT_LENGTH CONTENT_TYPE HTTP_HOST HTTP_COOKIE"
+        b" HTTP_AUTHORIZATION HTTP_PROXY HTTP_CONNECTION"
+    ).split()
+    assert variables(params=dict.fromkeys(names, b"evil")) == variables()
+
+
+def test_parameters_that_are_shell_functions_or_no_server_name_are_dropped() -> None:
+    sent = {b"X": b"() { :;}; touch /tmp/x", b"SERVER_NAME": b""}
+    assert variables(params=sent) == variables()
+
+
+def test_parameter_with_a_nul_byte_is_our_fault() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        variables(params={b"X": b"a\0b"})
+
+
+@pytest.mark.parametrize("name", [b"HTTP_PROXY", b"http_proxy", b"LD_X", b"PYTHONHOME", b"PATH"])
+def test_refused_name(name: bytes) -> None:
+    assert cgi_env.refused(name)
+
+
+@pytest.mark.parametrize("name", [b"HTTP_PROX", b"PATH_INFO", b"LDX", b"HOME", b"REMOTE_USER", b""])
+def test_name_that_is_not_refused(name: bytes) -> None:
+    assert not cgi_env.refused(name)

@@ -132,3 +132,12 @@ def test_decoder_can_be_used_again() -> None:
     decoder = ParamsDecoder()
     assert decode(b"\1\1A1", decoder=decoder) == {b"A": b"1"}
     assert decode(b"\1\1B2", decoder=decoder) == {b"B": b"2"}
+
+
+def test_held_is_what_waits_to_be_decoded() -> None:
+    decoder = ParamsDecoder()
+    decoder.feed(b"\1\1A")
+    assert decoder.held == 3
+    decoder.feed(b"1")
+    assert decoder.finish() == {b"A": b"1"}
+    assert decoder.held == 0

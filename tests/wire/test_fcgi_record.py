@@ -119,6 +119,13 @@ def test_other_version_is_refused_and_the_parser_stays_dead(version: int) -> Non
             parser.feed(good)
 
 
+def test_records_before_a_fault_can_be_kept() -> None:
+    records: list[Record] = []
+    with pytest.raises(PeerError):
+        RecordParser().take(encode_record(STDOUT, 1, b"x") + bytes(8), records)
+    assert records == [Record(STDOUT, 1, b"x")]
+
+
 def test_nothing_is_decided_before_a_header_is_whole() -> None:
     parser = RecordParser()
     assert parser.feed(b"\2\1\0\1\0\0\0") == []

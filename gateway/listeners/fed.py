@@ -1,4 +1,4 @@
-"""The body of one HTTP request, between the connection that receives it and the handler that pulls.
+"""The body of one request, between the connection that receives it and the handler that pulls.
 
 Decides how much of it may wait unread (then the connection stops reading: back-pressure), when the
 client is told to go on (RFC 9110 section 10.1.1), and when it is too much.
@@ -27,7 +27,7 @@ class Valve:
     """Send "100 Continue"."""
 
 
-class HttpBody:
+class FedBody:
     """A `Stream` that is fed by its connection."""
 
     __slots__ = (
@@ -126,7 +126,8 @@ class HttpBody:
             await self._waiter
         finally:
             self._waiter = None
-            self._deadline.disarm(Cause.BODY)
+            if not self.abandoned:  # else it may be the next body's
+                self._deadline.disarm(Cause.BODY)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
