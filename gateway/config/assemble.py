@@ -18,11 +18,13 @@ from gateway.backends.connection import Connection
 from gateway.backends.fastcgi import FastCgi
 from gateway.backends.files import FileWorkers
 from gateway.backends.pool import Pool, PoolSettings
+from gateway.backends.sendfile import Sendfile, SendfileSettings
 from gateway.backends.static import Static, StaticSettings
 from gateway.backends.stream import StreamSettings, always_up
 from gateway.backends.supply import Supply, Waiter
 from gateway.config.keepers import (
     encoded,
+    file_directories,
     front_account,
     given_key,
     given_root,
@@ -152,13 +154,25 @@ class Parts:
     def route(self, site: SiteSettings, route: RouteSettings, key: str) -> Route:
         """Make a route to a program."""
         root = os.fsencode(os.path.abspath(script_root(site, route)))
+        kind: Kind = "script" if route.match or not route.pool else "app"
+        keeper = self.keeper(user_of(self.settings, site))
+        keys = list(files := file_directories(key, route))
+        named = len(route.sendfile)
+        sendfile = SendfileSettings(
+            roots={files[each]: each for each in keys[:named]},
+            accel=dict(zip(map(os.fsencode, route.accel), keys[named:], strict=True)),
+        )
+        program = self._program(site, route, key, root)
+        return _route(route, key, kind, root, Sendfile(program, sendfile, keeper, self.journal))
+
+    def _program(
+        self, site: SiteSettings, route: RouteSettings, key: str, root: bytes
+    ) -> Handler:
         if route.pool:
-            kind: Kind = "script" if route.match else "app"
-            return _route(route, key, kind, root, self.pool(site, route))
+            return self.pool(site, route)
         keeper = self.keeper(user_of(self.settings, site))
         if route.fastcgi:
-            files = FileWorkers(self._stream(route, keep=False), key, root, keeper, self.journal)
-            return _route(route, key, "script", root, files)
+            return FileWorkers(self._stream(route, keep=False), key, root, keeper, self.journal)
         settings = CgiSettings(
             route=key,
             root=root,
@@ -167,7 +181,7 @@ class Parts:
             stream=route.stream,
             broken=self.settings.server.broken_script,
         )
-        return _route(route, key, "script", root, Cgi(settings, keeper, self.journal))
+        return Cgi(settings, keeper, self.journal)
 
     def pool(self, site: SiteSettings, route: RouteSettings) -> FastCgi:
         """Make the handler of a route to a pool."""

@@ -12,8 +12,6 @@ from gateway.config.share import Door, Share
 
 KEPT = 16
 """Idle connections that each worker process of nginx keeps to us."""
-KEPT_FOR = 50
-"""Seconds; less than `limits.keepalive` by default, so that the side that asks closes first."""
 
 _NAMES = {"fastcgi": "FastCGI", "scgi": "SCGI", "http": "HTTP"}
 
@@ -70,7 +68,7 @@ def nginx(door: Door, shares: tuple[Share, ...]) -> list[str]:
     if door.protocol != "scgi":  # each SCGI connection carries one request
         lines.append(column(f"    keepalive {KEPT};", "idle connections of each nginx process"))
         what = "shorter than limits.keepalive: nginx closes first"
-        lines.append(column(f"    keepalive_timeout {KEPT_FOR}s;", what))
+        lines.append(column(f"    keepalive_timeout {door.keep}s;", what))
     lines.append("}")
     for share in shares:
         lines += ["", *_nginx_server(door, share)]
@@ -151,10 +149,10 @@ def _quoted(name: str) -> str:
 
 def apache(door: Door, shares: tuple[Share, ...]) -> list[str]:
     """Write for Apache 2.4.26 or newer."""
-    module = {"fastcgi": "proxy_fcgi", "scgi": "proxy_scgi", "http": "proxy_http"}[door.protocol]
+    modules = {"fastcgi": "proxy_fcgi", "scgi": "proxy_scgi", "http": "proxy_http headers"}
     where = (
         "Put it into /etc/apache2/sites-available/gateway.conf, then:",
-        f"a2enmod {module} && a2ensite gateway && apachectl configtest && apachectl graceful",
+        f"a2enmod {modules[door.protocol]} && a2ensite gateway && apachectl graceful",
     )
     lines = heading("Apache", door, *where)
     scheme = {"fastcgi": "fcgi", "scgi": "scgi", "http": "http"}[door.protocol]

@@ -142,6 +142,16 @@ def _caddy_site(door: Door, share: Share) -> list[str]:
 # HAProxy
 
 
+_HAPROXY_APPLICATION = (
+    "fcgi-app gateway",
+    column("    docroot /", "HAProxy wants one; Gateway has its own"),
+    column("    option keep-conn", "connections are used again"),
+    column("    option get-values", "HAProxy asks what it may do; it is"),
+    column("    option mpxs-conns", "told: one request at a time"),
+    column("    set-param SERVER_NAME %[req.hdr(host),host_only]", "without the port"),
+)
+
+
 def haproxy(door: Door, shares: tuple[Share, ...]) -> list[str]:
     """Write for HAProxy 2.6 or newer. It sends no files, so all of a site is ours."""
     where = (
@@ -163,10 +173,10 @@ def haproxy(door: Door, shares: tuple[Share, ...]) -> list[str]:
         "    # A client that leaves ends its program. It must hold for the frontend too, which",
         "    # takes it from here only.",
         "    option abortonclose",
-        column("    timeout client 60s", "limits.client"),
         "    timeout http-request 10s",
         "    timeout connect 5s",
-        column(f"    timeout server {patience}s", "longer than Gateway's limits, which say what"),
+        column(f"    timeout client {patience}s", "longer than Gateway's limits, which"),
+        column(f"    timeout server {patience}s", "say in its log what took so long"),
         "",
         "frontend gateway_web from gateway",
         column("    bind :80", "for TLS: bind :443 ssl crt FILE"),
@@ -182,8 +192,21 @@ def haproxy(door: Door, shares: tuple[Share, ...]) -> list[str]:
             "    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]",
             f"    server gateway {server}",
         ]
-    lines += ["    use-fcgi-app gateway", f"    server gateway {server} proto fcgi"]
-    return [*lines, "", *_haproxy_application(shares)]
+    asked = any(share.authorization for share in shares)
+    lines.append("    # Else HAProxy would make REMOTE_USER of what the client says it is.")
+    if asked:
+        lines.append("    http-request set-var(txn.gateway) req.hdr(authorization)")
+    lines += [
+        "    http-request del-header authorization",
+        "    use-fcgi-app gateway",
+        f"    server gateway {server} proto fcgi",
+        "",
+        *_HAPROXY_APPLICATION,
+    ]
+    if asked:
+        what = "authorization = true"
+        lines.append(column("    set-param HTTP_AUTHORIZATION %[var(txn.gateway)]", what))
+    return lines
 
 
 def _haproxy_choice(shares: tuple[Share, ...]) -> list[str]:
@@ -194,17 +217,3 @@ def _haproxy_choice(shares: tuple[Share, ...]) -> list[str]:
         how = f"-m end {host[1:]}" if host.startswith("*") else f"-m str {host}"
         lines.append(f"    acl for_gateway req.hdr(host),host_only,lower {how}")
     return [*lines, "    use_backend gateway if for_gateway"]
-
-
-def _haproxy_application(shares: tuple[Share, ...]) -> list[str]:
-    lines = [
-        "fcgi-app gateway",
-        column("    docroot /", "HAProxy wants one; Gateway has its own"),
-        column("    option keep-conn", "connections are used again"),
-        column("    option get-values", "HAProxy asks what it may do, and is told: one request"),
-        column("    option mpxs-conns", "at a time on each connection"),
-        column("    set-param SERVER_NAME %[req.hdr(host),host_only]", "without the port"),
-    ]
-    if any(share.authorization for share in shares):
-        lines.append(column("    pass-header Authorization", "authorization = true on a route"))
-    return lines

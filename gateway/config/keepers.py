@@ -87,9 +87,21 @@ def given_key(listener: str, root: int) -> str:
 
 
 def given_root(root: str) -> tuple[bytes, bytes]:
-    """Return directory and script of one of a listener's `roots`; b"" for every script in it."""
+    """Return directory and script of one of a listener's `roots`; b"" for every script in it.
+
+    A single script may be a link, so it is looked for from the system's root.
+    """
     path = os.fsencode(os.path.abspath(root))
-    return (path, b"") if os.path.isdir(path) else (os.path.dirname(path), path)
+    return (path, b"") if os.path.isdir(path) else (b"/", path)
+
+
+def file_directories(key: str, route: RouteSettings) -> dict[str, bytes]:
+    """Return the directories of X-Sendfile and then of X-Accel-Redirect, by their keys."""
+    directories = (*route.sendfile, *route.accel.values())
+    return {
+        f"{key}/file{number}": os.fsencode(os.path.abspath(directory))
+        for number, directory in enumerate(directories)
+    }
 
 
 def users(settings: Settings) -> frozenset[str]:
@@ -117,11 +129,13 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
     who = us if user == us.name else account(user)
     limits = settings.limits
     scripts = {}
+    files: dict[str, bytes] = {}
     for number, site in enumerate(settings.site):
         if user_of(settings, site) != user:
             continue
         limits = site.limits
         for index, route in enumerate(site.route):
+            files |= file_directories(route_key(number, index), route)
             if route.cgi or route.fastcgi:
                 scripts[route_key(number, index)] = _script_root(site, route)
     if user == front_account(settings).name:
@@ -133,6 +147,7 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
         groups=who.groups,
         switch=who.uid != us.uid,
         scripts=scripts,
+        files=files,
         pools=tuple(
             _pool_spec(name, pool, sockets) for name, pool in pools_of(settings, user).items()
         ),
@@ -162,6 +177,7 @@ def _given_roots(settings: Settings) -> dict[str, ScriptRoot]:
     return {
         given_key(key, number): ScriptRoot(
             root=given_root(root)[0],
+            only=given_root(root)[1],
             given=True,
             interpreters=encoded(listener.interpreters),
             environment=encoded(listener.environment),

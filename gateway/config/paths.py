@@ -72,6 +72,10 @@ def _with_programs(table: dict[str, object], base: str) -> dict[str, object]:
 def of_place(table: Table, base: str) -> Table:
     """The paths of a site or a route."""
     table = _with_programs(dict(of_keys("root", "cgi")(table, base)), base)
+    if "sendfile" in table:
+        table["sendfile"] = _each(_absolute, base, table["sendfile"])
+    if isinstance(directories := table.get("accel"), dict):
+        table["accel"] = {key: _absolute(base, value) for key, value in directories.items()}
     if isinstance(routes := table.get("route"), list):
         table["route"] = [
             of_place(route, base) if isinstance(route, dict) else route for route in routes

@@ -41,6 +41,8 @@ class Door:
     """Whose members may open the Unix socket, where the settings name one."""
     trusted: bool = True
     """Whether what the server in front says about a client is believed, as far as we can tell."""
+    keep: int = 50
+    """Seconds that it may keep an idle connection: fewer than we do, so that who asks closes."""
 
     @property
     def authority(self) -> str:
@@ -98,7 +100,7 @@ def door(settings: Settings, protocols: Sequence[Via]) -> Door:
             if via != protocol:
                 continue
             if not (why := _against(listener)):
-                return _door(protocol, listener)
+                return _door(protocol, listener, settings.limits)
             reasons.append(f'listen.{protocol} "{listener.address}" {why}')
         if reasons:  # rather than take a door that was not meant
             raise ValueError("; ".join(reasons))
@@ -141,7 +143,7 @@ def _silence(limits: Limits) -> int:
     return round(max(limits.wait + limits.first_byte, limits.idle, limits.body))
 
 
-def _door(protocol: Via, listener: Listener) -> Door:
+def _door(protocol: Via, listener: Listener, limits: Limits) -> Door:
     address = listener.address
     return Door(
         protocol=protocol,
@@ -150,6 +152,7 @@ def _door(protocol: Via, listener: Listener) -> Door:
         port=address.port,
         group=listener.group,
         trusted=protocol != "http" or listener.trust is not None,
+        keep=max(1, int(limits.keepalive * 5 / 6)),
     )
 
 

@@ -112,7 +112,7 @@ class Root:
 
     def examine(self, script: bytes) -> Found:
         """Return what to execute for `script`, a path below this root. Raises SpawnFailed."""
-        path = self.spec.root + b"/" + script
+        path = self.spec.root.rstrip(b"/") + b"/" + script
         found = self._looked_up(script, path)
         wrong = diagnosis.file_kind(found.st_mode)
         if wrong is not None:
@@ -130,9 +130,15 @@ class Root:
 
     def _looked_up(self, script: bytes, path: bytes) -> os.stat_result:
         """Return what the file is that `script` names. Raises SpawnFailed."""
+        if self.spec.only and path != self.spec.only:
+            raise identity.not_listed(path)
+        symlinks = self.spec.symlinks
+        if self.spec.root == b"/":
+            # Nothing is outside of it, and the system's own links are absolute.
+            script, symlinks = os.path.realpath(path)[1:], "none"
         try:
             root_fd = self._directory()
-            fd = open_beneath(root_fd, script, os.O_PATH, self.spec.symlinks)
+            fd = open_beneath(root_fd, script, os.O_PATH, symlinks)
         except OSError as error:
             refused = identity.not_below(path, error) if self.spec.given else None
             raise refused or lookup_failed("open", script, error) from error

@@ -110,6 +110,11 @@ def not_below(path: bytes, error: OSError) -> SpawnFailed | None:
     return None if found is None else _refusal(path, *found, error.errno or 0)
 
 
+def not_listed(path: bytes) -> SpawnFailed:
+    """Return the refusal (403) of a script that is not the one that the listener lists."""
+    return _refusal(path, "outside", "the listener lists another script, and only that one")
+
+
 def _refusal(path: bytes, rule: str, why: str, number: int = 0) -> SpawnFailed:
     shown = path.decode("utf-8", "backslashreplace")
     return SpawnFailed(number, "identity", f'{shown}: rule "{rule}": {why}', 403)

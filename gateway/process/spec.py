@@ -33,6 +33,8 @@ class ScriptRoot:
     """Absolute."""
     given: bool = False
     """A front server names the file: the rules of `identity.py` apply."""
+    only: bytes = b""
+    """The absolute path of the one script that may be started; b"" for all below the root."""
     symlinks: SymlinkPolicy = "owner-match"
     interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
     """Extension with its dot -> absolute path of the program that reads such a file. For files that

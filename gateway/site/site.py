@@ -60,11 +60,21 @@ class RouteSettings:
     """
     environment: Mapping[str, str] = field(default_factory=_nothing)
     """Variables for this route's scripts, added to those of the site."""
+    sendfile: tuple[str, ...] = ()
+    """Directories whose files the programs may have sent by naming them in X-Sendfile, if their
+    user may read them. On HTTP; a front server is passed the header and decides itself."""
+    accel: Mapping[str, str] = field(default_factory=_nothing)
+    """The same for X-Accel-Redirect: prefix of the path to directory, { "/files/" = "files" }."""
     limits: Limits = field(default_factory=Limits)
     """The site's limits with those that stand in this route."""
 
     def __post_init__(self) -> None:
         programs = (self.cgi is not False) + self.fastcgi + bool(self.pool)
+        for prefix in self.accel:
+            if not prefix.startswith("/"):
+                raise ValueError(f'accel: the prefix "{prefix}" must start with "/"')
+        if (self.sendfile or self.accel) and not programs:
+            raise ValueError('"sendfile" and "accel" are for routes to programs')
         if not self.path and not self.match:
             raise ValueError('a route needs "path" or "match"')
         if self.path and not self.path.startswith("/"):

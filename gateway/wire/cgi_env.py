@@ -13,6 +13,8 @@ Header fields become HTTP_* (section 4.1.18) with these bounds:
 - only names of [A-Za-z0-9-]. "X_Forwarded_For" and "X.Forwarded.For" would become the very name of
   "X-Forwarded-For" in many programs, and so get past whoever checked the latter;
 - never Proxy: HTTP_PROXY steers the program's own outgoing requests (CVE-2016-5385, "httpoxy");
+- not X-Sendfile-Type and X-Accel-Mapping, by which a client would choose how an application hands
+  its files over (CVE-2025-61780);
 - not Content-Type and Content-Length, which have variables of their own;
 - Authorization and Proxy-Authorization only where the route says so; no REMOTE_USER and no
   AUTH_TYPE are ever made of them, because nobody has checked them;
@@ -57,6 +59,8 @@ _HIDDEN = (
     b"trailer",
     b"transfer-encoding",
     b"upgrade",
+    b"x-accel-mapping",
+    b"x-sendfile-type",
 )
 _SECRET = (b"HTTP_AUTHORIZATION", b"HTTP_PROXY_AUTHORIZATION")
 

@@ -267,13 +267,14 @@ def test_no_body_at_all_is_not_any_body(server: str, line: str) -> None:
 
 def test_authorization_is_asked_for_where_a_route_wants_it() -> None:
     wanting = settings(site(replace(BIN, authorization=True)))
-    for server, line in (("apache", "CGIPassAuth On"), ("haproxy", "pass-header Authorization")):
+    for server, line in (("apache", "CGIPassAuth On"), ("haproxy", "HTTP_AUTHORIZATION")):
         assert line in snippet(server, wanting)
         assert line not in snippet(server, settings())
 
 
 def test_the_client_never_says_who_it_is() -> None:
     assert "\n    fastcgi_param REMOTE_USER" not in snippet("nginx", settings())
+    assert "http-request del-header authorization" in snippet("haproxy", settings())
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -252,9 +252,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
         before = _sockets()
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(
-                with_listener(
-                    handler, test, limits or Limits(), explain, connection, unix, entered
-                )
+                with_listener(handler, test, limits or Limits(), explain, connection, unix, entered)
             )
         assert _sockets() <= before, "sockets that were left open"
 

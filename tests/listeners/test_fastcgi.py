@@ -482,9 +482,7 @@ def test_rejected_request_does_not_have_the_status_of_the_one_before(fastcgi: An
 
 
 @pytest.mark.parametrize(("exit_status", "told"), [(0, 0), (3, 3), (-9, 137), (-15, 143)])
-def test_exit_status_is_told_as_a_shell_tells_it(
-    fastcgi: Any, exit_status: int, told: int
-) -> None:
+def test_exit_status_is_told_as_a_shell_tells_it(fastcgi: Any, exit_status: int, told: int) -> None:
     def handler(request: Request) -> Ready:
         request.notes.script, request.notes.exit_status = "/a.cgi", exit_status
         return Ready(OK)
@@ -598,9 +596,7 @@ def test_row_12_large_body_becomes_whole_records(fastcgi: Any, size: int) -> Non
 
 
 @pytest.mark.parametrize("kind", ["stream", "file"])
-def test_front_that_does_not_read_stops_the_answer(
-    fastcgi: Any, tmp_path: Path, kind: str
-) -> None:
+def test_front_that_does_not_read_stops_the_answer(fastcgi: Any, tmp_path: Path, kind: str) -> None:
     total = 16 << 20
     read = 0
 
@@ -817,7 +813,9 @@ def test_row_11_broken_protocol_closes_its_connection_only(fastcgi: Any, case: s
 # Bodies
 
 
-@pytest.mark.parametrize("length", [b"-1", b"+5", b"10" + b"0" * 30, b"1,1", b"0x5", b"5 ", b"\xb2"])
+@pytest.mark.parametrize(
+    "length", [b"-1", b"+5", b"10" + b"0" * 30, b"1,1", b"0x5", b"5 ", b"\xb2"]
+)
 def test_row_22_impossible_content_length_is_a_400_page(fastcgi: Any, length: bytes) -> None:
     async def test(listener: Any) -> None:
         async with listener.front() as front:

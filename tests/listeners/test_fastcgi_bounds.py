@@ -313,7 +313,8 @@ class Complaining:
 
 
 @pytest.mark.parametrize(
-    ("stderr", "passed", "logged"), [("log", False, True), ("peer", True, False), ("both", True, True)]
+    ("stderr", "passed", "logged"),
+    [("log", False, True), ("peer", True, False), ("both", True, True)],
 )
 def test_complaints_go_where_the_listener_says(
     fastcgi: Any, stderr: str, passed: bool, logged: bool

@@ -35,6 +35,8 @@ ROWS = {
     "a stream seen piece by piece": ("test_stream_is_seen_piece_by_piece",),
     "client leaves: a script that writes is gone within 1 s": ("test_client_that_leaves*writing",),
     "client leaves: a script that is silent, too": ("test_client_that_leaves*silent",),
+    "text of programs, dot files: never sent": ("test_text_of_programs_is_not_sent",),
+    "Authorization where the route wants it": ("test_authorization_where_the_route_wants_it",),
     "script that fails: 502, and why in the log": ("test_script_that_fails",),
     "git clone, git push": ("test_git_clone_and_push",),
     "git push of unknown length": ("test_git_push_of_unknown_length",),

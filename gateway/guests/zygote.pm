@@ -1,0 +1,506 @@
+package zygote;
+
+# A warm Perl: forks a process per order, and the process becomes the script.
+#
+# Runs under Perl 5.16 and later with core modules only, on Linux. Imports nothing of ours.
+#
+# HOW
+#
+# It is started as
+#
+#     perl FLAGS -I DIRECTORY-OF-THIS-FILE -Mzygote=CONTROL /dev/null
+#
+# so `import` runs when perl has opened its main program (/dev/null, as descriptor 3) and has not
+# read from it. The loop below runs inside of `import`. In a child, descriptor 3 becomes the script,
+# a source filter puts `#line 1 "/the/script"` before its first line, and `import` returns: perl
+# reads, compiles and runs the script as its main program. Exit codes, END, DATA, die, BEGIN, $^S,
+# caller, the switches on the #! line are perl's own. The script's compiled code is not kept.
+#
+# FLAGS: -w -W -X -t -T, as the #! line has them. CONTROL: a SOCK_SEQPACKET socket above 3, and 3 is
+# not open, so that perl opens /dev/null there. Descriptor 0 is /dev/null, 1 and 2 go to the log.
+#
+# MESSAGES, little-endian, one in a datagram
+#
+#   taken  "R" u32 id, u16 length of script, u16 length of cwd, script, cwd, "NAME=value" joined by
+#              NUL; with three descriptors: stdin, stdout, stderr of the script
+#          "P" names of modules joined by NUL, "CGI::Util" or "CGI/Util.pm": load them now
+#          "Q" leave when no child is left. At the end of the socket: leave at once
+#   given  "H" u32 pid: ready
+#          "S" u32 id, u32 pid: the order runs as this process
+#          "F" u32 id, text: it was not started, nothing of it has run
+#          "X" u32 pid, i32 wait status, u64 user us, u64 system us, u64 maximal resident KiB
+#          "L" keys of %INC joined by NUL that a script had loaded at its end and we had not, of the
+#              system's directories only
+#          "W" text, a line for the log. About a module it is "NAME: why"
+#          "C" a loaded module's file has changed: replace this zygote. The order at hand gets "F"
+#   Exit status 75: loading the module of the last "W" did what cannot be undone. Start another
+#   zygote without it. 1: this perl or system will not do, a "W" or standard error says why.
+#
+# WHAT A SCRIPT CAN SEE
+#
+#   - %INC has Filter::Util::Call, what that needs, and what was preloaded, and so have the packages.
+#     `require` of these finds them there. A script that changes where modules are looked for in a
+#     way that could find others is not started ("F"), but what a file that it loads does to @INC is
+#     not seen. %zygote:: exists, and one END block of it that runs last.
+#   - getppid is the zygote. /proc/self/cmdline has only the script's path, /proc/self/environ is the
+#     zygote's, maximal resident memory has what it shares with the zygote.
+#   - keys and values of a hash come in an order that is the same for all children of one zygote.
+
+use strict;
+use warnings;
+use Filter::Util::Call qw(filter_add filter_del);
+
+our $VERSION = '1';
+
+# ---- The system -----------------------------------------------------------------------------------
+
+# Perl's core has no call to receive a descriptor, to block a signal or to get a child's usage without
+# POSIX.pm, which not every script wants. By the machine type that our own binary is built for.
+my %CALLS = (
+    x86_64 => {
+        recvmsg => 47, close => 3, dup3 => 292, wait4 => 61, sigprocmask => 14, signalfd4 => 289,
+        exit_group => 231, prctl => 157,
+    },
+    generic => {
+        recvmsg => 212, close => 57, dup3 => 24, wait4 => 260, sigprocmask => 135, signalfd4 => 74,
+        exit_group => 94, prctl => 167,
+    },
+);
+my %MACHINES = (62 => 'x86_64', 183 => 'generic', 243 => 'generic', 258 => 'generic');
+# ELF e_machine: x86-64; AArch64, RISC-V and LoongArch have the kernel's generic table.
+
+use constant {
+    MSG_NOSIGNAL => 0x4000, MSG_CMSG_CLOEXEC => 0x40000000,
+    SOL_SOCKET   => 1, SCM_RIGHTS => 1,
+    O_CLOEXEC    => 02000000, O_NONBLOCK => 04000, O_WRONLY => 1,
+    SIGCHLD_SET  => pack('Q<', 1 << 16), NO_SIGNALS => pack('Q<', 0), SIG_SETMASK => 2,
+    PR_SET_NAME  => 15, EINTR => 4, EAGAIN => 11, WNOHANG => 1,
+    MESSAGE_MAX  => 256 << 10,
+    SCRIPT_FD    => 3,
+    SPOILED      => 75,
+    SCRIPTS_MAX  => 1000,
+};
+
+my $calls;      # name => number, of this machine
+my $control;    # the keeper's socket, a handle, and its number
+my $control_fd;
+my ($signal_fd, $signals);    # SIGCHLD comes here, a signalfd
+my ($told_fd, $told);         # what scripts had loaded comes here, a pipe
+my ($telling_fd, $telling);   # its writing end, that children open through /proc
+
+my $zygote = $$;
+my $self   = 0;     # in a child: its process id
+my %children;       # process id => 1
+my $leaving = 0;
+my $taint   = '';   # empty, and tainted under -T as everything from outside is
+
+sub leave { my ($status) = @_; syscall($calls->{exit_group}, $status); CORE::exit($status) }
+
+sub choose_calls {
+    open(my $binary, '<:raw', '/proc/self/exe') or die "zygote: /proc/self/exe: $!\n";
+    sysread($binary, my $head, 20) == 20 or die "zygote: /proc/self/exe is too short\n";
+    my ($magic, $class, $order, $machine) = unpack('a4 C C x12 S<', $head);
+    my $table = $MACHINES{$machine};
+    die "zygote: system call numbers of this machine ($machine) are not known\n"
+        unless $magic eq "\x7fELF" && $class == 2 && $order == 1 && $table;
+    return $CALLS{$table};
+}
+
+# ---- Messages -------------------------------------------------------------------------------------
+
+my $inbox = '';    # its memory's address is given to the kernel: never assigned to, never copied whole
+my $rights = '';
+
+sub give {
+    my ($message) = @_;
+    while (!defined send($control, $message, MSG_NOSIGNAL)) {
+        leave(0) unless $! == EINTR;    # the keeper is gone
+    }
+}
+
+sub warn_keeper { give('W' . $_[0]) }
+
+# Return the length of what was received into $inbox (0 at the end) and its descriptors.
+sub receive {
+    my $vector = pack('P J', $inbox, MESSAGE_MAX);
+    my $header = pack('J L x4 P J P J i x4', 0, 0, $vector, 1, $rights, length $rights, 0);
+    my $length;
+    while (($length = syscall($calls->{recvmsg}, $control_fd, $header, MSG_CMSG_CLOEXEC)) < 0) {
+        leave(0) unless $! == EINTR;
+    }
+    my $space = unpack('x40 J', $header);
+    my @descriptors;
+    if ($space >= 16) {
+        my ($size, $level, $type) = unpack('J i i', $rights);
+        @descriptors = unpack('x16 i' . ($size - 16 >> 2), $rights)
+            if $level == SOL_SOCKET && $type == SCM_RIGHTS;
+    }
+    return ($length, @descriptors);
+}
+
+sub shut { syscall($calls->{close}, $_) for @_ }
+
+# ---- Children that ended --------------------------------------------------------------------------
+
+sub reap {
+    sysread($signals, my $ignored, 4096);
+    my ($status, $usage) = ("\0" x 4, "\0" x 144);
+    while ((my $pid = syscall($calls->{wait4}, -1, $status, WNOHANG, $usage)) > 0) {
+        my ($user, $user_us, $system, $system_us, $resident) = unpack('q5', $usage);
+        delete $children{$pid} or next;
+        give(pack('a L< a4 Q< Q< Q<',
+            'X', $pid, $status, $user * 1e6 + $user_us, $system * 1e6 + $system_us, $resident));
+    }
+}
+
+# ---- Modules --------------------------------------------------------------------------------------
+
+my @system;       # directories of @INC that belong to perl and the system
+my @own;          # those that are before them: PERL5LIB
+my %files;        # key of %INC => "mtime size" of its file, of all that is loaded here
+my %preloaded;    # keys of %INC that are loaded here
+my $looked = 0;   # second in which the files were last looked at
+my $changed;      # says what has changed
+my $random = 0;   # a module has used rand: children would all have the same numbers
+
+# They look at the script, the request or the process when they are loaded, or change the language
+# for everybody. What is found by looking (see `condition`) need not be here.
+my %NEVER = map { $_ => 1 } qw(
+    FindBin.pm Benchmark.pm CGI/Carp.pm CGI/Fast.pm FCGI.pm diagnostics.pm English.pm Env.pm
+    encoding.pm sigtrap.pm threads.pm threads/shared.pm local/lib.pm
+);
+
+sub sort_directories {
+    my @given = split /:/, $ENV{PERL5LIB} // $ENV{PERLLIB} // '';
+    for my $directory (grep { !ref && m{^/} } @INC) {
+        my $own = grep { length && index("$directory/", "$_/") == 0 } @given;
+        push @{ $own ? \@own : \@system }, $directory;
+    }
+}
+
+sub of_the_system {
+    my ($path) = @_;
+    for my $directory (@system) { return 1 if index($path, "$directory/") == 0 }
+    return 0;
+}
+
+# Return what is as it was, unless a module did what a script would see. One string.
+sub condition {
+    no strict 'refs';
+    my @parts = ('threads ' . join(' ', names_in('/proc/self/task')));
+    push @parts, 'descriptors ' . join(' ', names_in('/proc/self/fd'));
+    push @parts, 'overrides ' . join(' ', sort keys %CORE::GLOBAL::);
+    push @parts, 'UNIVERSAL ' . join(' ', sort keys %UNIVERSAL::);
+    push @parts, 'main subs ' . join(' ', sort grep { !/::\z/ && defined &{"main::$_"} } keys %main::);
+    push @parts, 'signals ' . join(' ', map { "$_=$SIG{$_}" } grep { defined $SIG{$_} } sort keys %SIG);
+    push @parts, 'handlers ' . join(' ', map { $SIG{$_} // '' } qw(__DIE__ __WARN__));
+    push @parts, 'ties ' . join(' ', map { tied(*$_) // '' } qw(STDIN STDOUT STDERR));
+    push @parts, 'umask ' . umask, "search path @INC";
+    push @parts, 'environment ' . join("\0", map { "$_=$ENV{$_}" } sort keys %ENV);
+    push @parts, 'variables ' . join("\0", map { $_ // 'undef' } $/, $\, $,, $", $;, $|, $^W, $0, $^T);
+    return join("\1", @parts);
+}
+
+sub names_in {
+    my ($directory) = @_;
+    opendir(my $handle, $directory) or return ();
+    my $own = fileno $handle;
+    return sort grep { /^\d/ && $_ ne ($own // -1) } readdir $handle;
+}
+
+# Return the name of what differs between two conditions.
+sub difference {
+    my @before = split /\1/, $_[0];
+    my @after  = split /\1/, $_[1];
+    for (0 .. $#after) { return $after[$_] =~ /^([^ ]+(?: path| subs)?)/ if $before[$_] ne $after[$_] }
+    return 'nothing';
+}
+
+sub preload {
+    for my $name (@_) {
+        my $key = $name;
+        $key =~ s{::}{/}g;
+        $key .= '.pm' unless $key =~ /\.pm\z/;
+        next if $preloaded{$key};
+        my $problem = load($key) or next;
+        warn_keeper("$name: $problem");
+    }
+    note_loaded();
+    $random ||= seeded();
+}
+
+# Load one module. Return why it was not, undef when it is. Leaves when that cannot be undone.
+sub load {
+    my ($key) = @_;
+    return 'not the name of a module' unless $key =~ m{^((?:\w+/)*\w+\.pm)\z};
+    $key = $1;
+    return 'depends on the script, so it is not preloaded' if $NEVER{$key};
+    my ($where) = grep { !ref && -e "$_/$key" } @INC;
+    return 'not found' unless defined $where;
+    return "found in $where, not in a directory of the system" unless of_the_system("$where/$key");
+    my $before = condition();
+    my $loaded = do {
+        package main;
+        local ($@, $!, $_);
+        my $true = eval { require $key };
+        $true ? '' : $@ || 'is false';
+    };
+    my @strange = grep { !of_the_system($_) } grep { defined && !ref } @INC{ grep { !$preloaded{$_} } keys %INC };
+    my $after = condition();
+    my $why =
+          $loaded ne ''     ? 'cannot be loaded: ' . join(' ', split ' ', $loaded)
+        : @strange          ? "loads $strange[0], which is not in a directory of the system"
+        : $before ne $after ? 'changes the process: ' . difference($before, $after)
+        :                     return undef;
+    warn_keeper("$key: $why");
+    leave(SPOILED);
+}
+
+sub note_loaded {
+    for my $key (keys %INC) {
+        next if $preloaded{$key}++;
+        my $path = $INC{$key};
+        $files{$key} = state_of($path) if defined $path && !ref $path;
+    }
+}
+
+sub state_of { my @found = stat $_[0]; return @found ? "$found[9] $found[7]" : 'none' }
+
+# Whether rand has been used here: then it goes on in the same way in two processes.
+sub seeded {
+    pipe(my $reader, my $writer) or return 1;
+    for (1, 2) {
+        my $pid = fork;
+        return 1 unless defined $pid;
+        if (!$pid) { syswrite($writer, pack('d', rand)); leave(0) }
+        waitpid($pid, 0);
+    }
+    sysread($reader, my $numbers, 16);
+    return substr($numbers, 0, 8) eq substr($numbers, 8);
+}
+
+# Return what has changed since the modules were loaded, undef if nothing. Looks once a second.
+sub changed {
+    return $changed if $changed || $looked == time;
+    $looked = time;
+    for my $key (keys %files) {
+        return $changed = "$INC{$key} has changed" if state_of($INC{$key}) ne $files{$key};
+        for (@own) { return $changed = "$_/$key is new" if -e "$_/$key" }
+    }
+    return undef;
+}
+
+# ---- Scripts --------------------------------------------------------------------------------------
+
+my %known;    # path => [state of the file, why it cannot run here or '']
+
+# Return why a script could load another file than the one that is preloaded, '' if it could not.
+#
+# Its `require` takes what is in %INC. Without us it would have looked in @INC, where the script may
+# have put directories first. Only such are understood that are written out.
+sub search_path {
+    my ($script, $path, $cwd) = @_;
+    my @found = stat $script;
+    return 'it is not a file' unless -f _;
+    my $state = "@found[0, 1, 7, 9, 10] $cwd";
+    my $known = $known{$path};
+    return $known->[1] if $known && $known->[0] eq $state && !$known->[2];
+    my $source = '';
+    1 while sysread($script, $source, 1 << 16, length $source);
+    sysseek($script, 0, 0);
+    my @directories = $known && $known->[0] eq $state ? @{ $known->[2] } : ();
+    my $why = '';
+    my $looks = $source;
+    $looks =~ s/^__END__\b.*//ms;
+    while ($looks =~ s/^[ \t]*(?:use|no)[ \t]+lib\b[ \t]*([^;\n]*);/ /m) {
+        my $words = literals($1, $path);
+        $why = 'it changes where modules are looked for' unless $words;
+        push @directories, map { m{^/} ? $_ : "$cwd/$_" } @$words if $words;
+    }
+    $looks =~ s/^\s*#.*//mg;
+    $why ||= 'it changes where modules are looked for'
+        if $looks =~ /\@(?:main)?(?:::)?INC\b|\$(?:::)?INC\s*\[|\blib\s*->|\blocal::lib\b|\blib::import\b/;
+    %known = () if keys %known > SCRIPTS_MAX;
+    $why ||= shadowed(@directories);
+    $known{$path} = [$state, $why, @directories ? \@directories : undef];
+    return $why;
+}
+
+# Return the strings that a list consists of, undef if it has something else.
+sub literals {
+    my ($list, $path) = @_;
+    my ($directory) = $path =~ m{^(.*)/};
+    $list =~ s/\$(?:FindBin::(?:Real)?Bin|\{FindBin::(?:Real)?Bin\})/$directory/g
+        unless $directory =~ /[\$\@"'\\]/;
+    my @words;
+    while ($list =~ /\S/) {
+        if    ($list =~ s/^[\s,()]*qw\s*(?:\(([^)]*)\)|\/([^\/]*)\/|\{([^}]*)\})//) { push @words, split ' ', $1 // $2 // $3 }
+        elsif ($list =~ s/^[\s,()]*"([^"\$\@\\]*)"//)   { push @words, $1 }
+        elsif ($list =~ s/^[\s,()]*'([^'\\]*)'//)       { push @words, $1 }
+        elsif ($list =~ s/^[\s,()]+//)                  { }
+        else                                            { return undef }
+    }
+    return \@words;
+}
+
+sub shadowed {
+    for my $directory (@_) {
+        next unless -d $directory;
+        for my $key (keys %preloaded) { return "$directory/$key is before ours" if -e "$directory/$key" }
+        opendir(my $handle, $directory) or next;
+        return "$directory has directories of versions" if grep { /^5\.\d|-linux/ } readdir $handle;
+    }
+    return '';
+}
+
+# ---- Orders ---------------------------------------------------------------------------------------
+
+my $AT_START = qr/(?:\A|\0)((?:PERL|LANG|LC_|LD_|MALLOC_|GLIBC_)[^\0]*)/;
+my $at_start;    # what perl and its libraries read from the environment when they start
+
+# Start what is in the inbox. Returns true in the child that is to become the script.
+sub order {
+    my ($length, @descriptors) = @_;
+    my ($id, $path_length, $cwd_length) = unpack('x L< S< S<', $inbox);
+    my $path  = substr($inbox, 9, $path_length);
+    my $cwd   = substr($inbox, 9 + $path_length, $cwd_length);
+    my $begin = 9 + $path_length + $cwd_length;
+    my $block = substr($inbox, $begin, $length - $begin);
+    my ($script, $pid);
+    my $why =
+          @descriptors != 3                      ? 'it came without its three descriptors'
+        : changed()                              ? changed()
+        : $path =~ /["\n\r\0]|\A(?!\/)/          ? 'its path cannot be told to perl'
+        : join("\0", sort $block =~ /$AT_START/g) ne $at_start ? 'its environment is not the one that perl started with'
+        : !sysopen($script, $path, 0)            ? "$!"
+        : !chdir($cwd)                           ? "$cwd: $!"
+        :                                          search_path($script, $path, $cwd);
+    if ($why eq '') {
+        $pid = fork;
+        if (!defined $pid) { $why = "fork: $!" }
+        elsif (!$pid) { become($script, $path, $block, @descriptors); return 1 }
+    }
+    shut(@descriptors);
+    if ($why ne '') {
+        give(pack('a L< a*', 'F', $id, $why));
+        if ($changed) { warn_keeper($changed); give('C') }
+        return 0;
+    }
+    setpgrp($pid, $pid);    # the child does so as well: whoever is first
+    $children{$pid} = 1;
+    give(pack('a L< L<', 'S', $id, $pid));
+    return 0;
+}
+
+# ---- The child ------------------------------------------------------------------------------------
+
+# Make this process what exec would have made of it.
+sub become {
+    my ($script, $path, $block, @descriptors) = @_;
+    $self = $$;
+    setpgrp(0, 0);
+    syscall($calls->{dup3}, $descriptors[$_], $_, 0) for 0 .. 2;
+    syscall($calls->{dup3}, fileno $script, SCRIPT_FD, O_CLOEXEC);
+    shut(@descriptors);
+    seek(STDIN, 0, 1);    # perl remembers the place in a file, and it was another file's
+    tell($control);       # so that STDIN is not what was last read from, and then nothing is
+    close($_) for $script, $signals, $told, $telling, $control;
+    undef $control;
+    syscall($calls->{sigprocmask}, SIG_SETMASK, NO_SIGNALS, 0, 8);
+    # One by one and not `%ENV = ...`, which would leave the names that are the same to the end.
+    %ENV = ();
+    for (split /\0/, $block) {
+        my ($name, $value) = split /=/, $_, 2;
+        $ENV{$name} = $value . $taint if defined $value;
+    }
+    $0 = $path . $taint;
+    syscall($calls->{prctl}, PR_SET_NAME, substr($path, rindex($path, '/') + 1) . "\0", 0, 0, 0);
+    $^T = time;
+    srand if $random;
+    ($inbox, $rights, %known, %children) = ();
+    filter_add(sub { filter_del(); $_ = qq{#line 1 "$path"\n}; return 1 });
+    $! = 0;
+}
+
+# Tell at the end of a script what it had loaded. This END block was the first, so it runs last.
+END {
+    if ($self && $self == $$ && keys %INC > keys %preloaded) {
+        local ($?, $!, $@, $_) = ($?, $!);
+        tell_loaded();
+    }
+}
+
+sub tell_loaded {
+    my @new = grep { !$preloaded{$_} && /\.pm\z/ && !$NEVER{$_} } keys %INC;
+    @new = grep { defined $INC{$_} && !ref $INC{$_} && of_the_system($INC{$_}) } @new;
+    return unless @new && getppid == $zygote;
+    sysopen(my $pipe, "/proc/$zygote/fd/$telling_fd", O_WRONLY | O_NONBLOCK) or return;
+    my $text = '';
+    for my $key (sort @new) {
+        if (length($text) + length($key) > 4000) { syswrite($pipe, $text); $text = '' }
+        $text .= "$key\0";
+    }
+    syswrite($pipe, $text);    # not more than PIPE_BUF at once: it does not mix with others
+}
+
+# ---- The loop -------------------------------------------------------------------------------------
+
+sub import {
+    my (undef, $number) = @_;
+    @INC = grep { $_ ne $INC[0] } @INC if defined $INC[0] && $INC{'zygote.pm'} eq "$INC[0]/zygote.pm";
+    delete $INC{'zygote.pm'};
+    prepare($number);
+    serve();
+}
+
+sub prepare {
+    my ($number) = @_;
+    $calls = choose_calls();
+    my ($fd) = ($number // '') =~ /^(\d+)\z/ or die "zygote: no number of a control socket\n";
+    $control_fd = $fd + 0;
+    my $main = readlink('/proc/self/fd/' . SCRIPT_FD) // 'not open';
+    die "zygote: descriptor 3 is $main, and is to be the main program, /dev/null\n"
+        unless $control_fd > SCRIPT_FD && $main eq '/dev/null';
+    open($control, '+<&=', $control_fd) or die "zygote: control socket: $!\n";
+    syscall($calls->{sigprocmask}, SIG_SETMASK, SIGCHLD_SET, 0, 8);
+    $signal_fd = syscall($calls->{signalfd4}, -1, SIGCHLD_SET, 8, O_CLOEXEC | O_NONBLOCK);
+    open($signals, '<&=', $signal_fd) or die "zygote: signalfd: $!\n";
+    pipe($told, $telling) or die "zygote: pipe: $!\n";
+    ($told_fd, $telling_fd) = (fileno $told, fileno $telling);
+    vec($inbox, MESSAGE_MAX - 1, 8) = 0;
+    vec($rights, 63, 8) = 0;
+    $taint    = substr($^X . join('', values %ENV), 0, 0);
+    $at_start = join("\0", sort map { "$_=$ENV{$_}" } grep { "$_=" =~ $AT_START } keys %ENV);
+    sort_directories();
+    note_loaded();
+    chdir('/');
+    give(pack('a L<', 'H', $$));
+}
+
+# Serve until the keeper goes or has us go; return in a child that is to become a script.
+sub serve {
+    my $wanted = '';
+    vec($wanted, $_, 1) = 1 for $control_fd, $signal_fd, $told_fd;
+    while (1) {
+        my $ready = $wanted;
+        next if select($ready, undef, undef, undef) < 0;
+        reap() if vec($ready, $signal_fd, 1);
+        forward() if vec($ready, $told_fd, 1);
+        leave(0) if $leaving && !%children;
+        next unless vec($ready, $control_fd, 1);
+        my ($length, @descriptors) = receive();
+        leave(0) unless $length;
+        my $kind = substr($inbox, 0, 1);
+        if    ($kind eq 'R') { return if order($length, @descriptors) }
+        elsif ($kind eq 'P') { preload(split /\0/, substr($inbox, 1, $length - 1)) }
+        elsif ($kind eq 'Q') { $leaving = 1; leave(0) unless %children }
+    }
+}
+
+sub forward {
+    sysread($told, my $text, 1 << 16) or return;
+    my %names = map { $_ => 1 } grep { length && !$preloaded{$_} } split /\0/, $text;
+    give('L' . join("\0", sort keys %names)) if %names;
+}
+
+1;
