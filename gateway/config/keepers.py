@@ -167,6 +167,7 @@ def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:
     return ScriptRoot(
         root=os.fsencode(os.path.abspath(script_root(site, route))),
         symlinks=site.symlinks,
+        start=route.start,
         interpreters=encoded(route.interpreters),
         environment=encoded(site.environment) | encoded(route.environment),
     )

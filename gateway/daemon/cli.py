@@ -179,10 +179,10 @@ def url(address: Address) -> str:
     return f"http://[{host}]{port}/" if ":" in host else f"http://{host}{port}/"
 
 
-def _load(file: str) -> Settings | None:
+def _load(file: str, *, look: bool = True) -> Settings | None:
     """Return the settings, or None after every problem was printed."""
     try:
-        return load(file)
+        return load(file, look=look)
     except BadConfig as bad:
         for problem in bad.every():
             _complain(str(problem))
@@ -255,7 +255,7 @@ def _of_pool(pool: PoolSettings) -> str:
 
 
 def _snippet(server: str, file: str, scgi: bool) -> int:
-    settings = _load(file)
+    settings = _load(file, look=False)  # the block may be for another machine
     if settings is None:
         return 2
     try:

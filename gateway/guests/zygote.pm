@@ -73,13 +73,16 @@ use constant {
     MSG_NOSIGNAL => 0x4000, MSG_CMSG_CLOEXEC => 0x40000000,
     SOL_SOCKET   => 1, SCM_RIGHTS => 1,
     O_CLOEXEC    => 02000000, O_NONBLOCK => 04000, O_WRONLY => 1,
-    SIGCHLD_SET  => pack('Q<', 1 << 16), NO_SIGNALS => pack('Q<', 0), SIG_SETMASK => 2,
+    SIG_SETMASK  => 2,
     PR_SET_NAME  => 15, EINTR => 4, EAGAIN => 11, WNOHANG => 1,
     MESSAGE_MAX  => 256 << 10,
     SCRIPT_FD    => 3,
     SPOILED      => 75,
-    SCRIPTS_MAX  => 1000,
+    SCRIPTS_MAX  => 1000, PATH_MAX => 1000,
 };
+
+my $ended = pack('Q<', 1 << 16);    # the set with SIGCHLD, and that with nothing: variables,
+my $empty = pack('Q<', 0);          # as syscall refuses a constant string
 
 my $calls;      # name => number, of this machine
 my $control;    # the keeper's socket, a handle, and its number
@@ -197,7 +200,7 @@ sub condition {
     push @parts, 'ties ' . join(' ', map { tied(*$_) // '' } qw(STDIN STDOUT STDERR));
     push @parts, 'umask ' . umask, "search path @INC";
     push @parts, 'environment ' . join("\0", map { "$_=$ENV{$_}" } sort keys %ENV);
-    push @parts, 'variables ' . join("\0", map { $_ // 'undef' } $/, $\, $,, $", $;, $|, $^W, $0, $^T);
+    push @parts, 'variables ' . join("\0", map { $_ // 'undef' } $/, $\, $,, $", $;, $|, $^W, $^T);
     return join("\1", @parts);
 }
 
@@ -210,9 +213,13 @@ sub names_in {
 
 # Return the name of what differs between two conditions.
 sub difference {
-    my @before = split /\1/, $_[0];
-    my @after  = split /\1/, $_[1];
-    for (0 .. $#after) { return $after[$_] =~ /^([^ ]+(?: path| subs)?)/ if $before[$_] ne $after[$_] }
+    my @before = split /\x01/, $_[0];
+    my @after  = split /\x01/, $_[1];
+    for (0 .. $#after) {
+        next if $before[$_] eq $after[$_];
+        my ($name) = $after[$_] =~ /^([^ ]+(?: path| subs)?)/;
+        return $name;
+    }
     return 'nothing';
 }
 
@@ -292,6 +299,14 @@ sub changed {
 
 # ---- Scripts --------------------------------------------------------------------------------------
 
+# What puts something before the directories of @INC, beside `use lib`. What only reads it does not.
+my $MOVES = qr{
+    \b (?: unshift | splice ) \b [\s(]* \@ (?:main)? (?:::)? INC \b
+    | \@ (?:main)? (?:::)? INC \s* \)? \s* = (?!=)
+    | [\\*] \s* \@? (?:main)? (?:::)? INC \b
+    | \$ (?:main)? (?:::)? INC \s* \[ [^\]]* \] \s* = (?!=)
+    | \b lib \s* (?: -> | ::import \b ) | \b local::lib \b
+}x;
 my %known;    # path => [state of the file, why it cannot run here or '']
 
 # Return why a script could load another file than the one that is preloaded, '' if it could not.
@@ -318,8 +333,7 @@ sub search_path {
         push @directories, map { m{^/} ? $_ : "$cwd/$_" } @$words if $words;
     }
     $looks =~ s/^\s*#.*//mg;
-    $why ||= 'it changes where modules are looked for'
-        if $looks =~ /\@(?:main)?(?:::)?INC\b|\$(?:::)?INC\s*\[|\blib\s*->|\blocal::lib\b|\blib::import\b/;
+    $why ||= 'it changes where modules are looked for' if $looks =~ $MOVES;
     %known = () if keys %known > SCRIPTS_MAX;
     $why ||= shadowed(@directories);
     $known{$path} = [$state, $why, @directories ? \@directories : undef];
@@ -366,16 +380,13 @@ sub order {
     my $cwd   = substr($inbox, 9 + $path_length, $cwd_length);
     my $begin = 9 + $path_length + $cwd_length;
     my $block = substr($inbox, $begin, $length - $begin);
-    my ($script, $pid);
-    my $why =
-          @descriptors != 3                      ? 'it came without its three descriptors'
-        : changed()                              ? changed()
-        : $path =~ /["\n\r\0]|\A(?!\/)/          ? 'its path cannot be told to perl'
-        : join("\0", sort $block =~ /$AT_START/g) ne $at_start ? 'its environment is not the one that perl started with'
-        : !sysopen($script, $path, 0)            ? "$!"
-        : !chdir($cwd)                           ? "$cwd: $!"
-        :                                          search_path($script, $path, $cwd);
+    my $why = @descriptors == 3 ? '' : 'it came without its three descriptors';
+    my $script;
+    $why ||= unfit($path, $block);
+    $why ||= opened($script, $path, $cwd);
+    my $pid;
     if ($why eq '') {
+        name_main($path);
         $pid = fork;
         if (!defined $pid) { $why = "fork: $!" }
         elsif (!$pid) { become($script, $path, $block, @descriptors); return 1 }
@@ -392,6 +403,66 @@ sub order {
     return 0;
 }
 
+# Return why an order cannot be done here, '' if it can.
+sub unfit {
+    my ($path, $block) = @_;
+    return $changed if changed();
+    return 'its path cannot be told to perl' if $path =~ /["\n\r\0]|\A(?!\/)/ || length $path > PATH_MAX;
+    return 'its environment is not the one that perl started with'
+        if join("\0", sort $block =~ /$AT_START/g) ne $at_start;
+    return '';
+}
+
+# Open a script and enter its directory. Return why that cannot be done, '' if it is.
+# On its own, because under -T what is tainted in a statement taints the rest of it.
+sub opened {
+    my (undef, $path, $cwd) = @_;
+    sysopen($_[0], $path, 0) or return "$!";
+    chdir($cwd) or return "$cwd: $!";
+    return search_path($_[0], $path, $cwd);
+}
+
+# ---- The name of the main program -----------------------------------------------------------------
+
+# `#line` tells perl the script's name for everything but one message: "Execution of ... aborted due
+# to compilation errors" has the name that perl was started with, and nothing in Perl can change it.
+# So the zygote is started with a long name, /dev/./././null, is looked for in its own memory, and
+# the script's path is written in its place. If it is not found that message says /dev/null.
+my $memory;          # /proc/self/mem
+my @places;          # where the name is
+my $named = '';      # what it says now
+
+sub find_main {
+    my $name = $0;
+    return if length $name <= PATH_MAX;
+    open($memory, '+<:raw', '/proc/self/mem') or return;
+    $0 = 'perl that is warm';    # also for ps, where the long name helps nobody
+    my $sought = $name;          # a copy of its own: what is below changes it
+    substr($sought, 0, 1) = '.';
+    undef $name;
+    open(my $maps, '<', '/proc/self/maps') or return;
+    my ($start, $end) = map { /^([0-9a-f]+)-([0-9a-f]+) rw.*\[heap\]$/ ? ($1, $2) : () } <$maps>;
+    # Not hex(), which under -W complains of numbers over 32 bits.
+    ($start, $end) = map { unpack('Q>', pack('H16', substr('0' x 16 . $_, -16))) } $start // 0, $end // 0;
+    my $heap;
+    return unless $end && sysseek($memory, $start, 0);
+    return unless (sysread($memory, $heap, $end - $start) || 0) == $end - $start;
+    $sought = substr($sought, 1) . "\0";
+    for (my $at = -1; ($at = index($heap, $sought, $at + 1)) > 0;) {
+        push @places, $start + $at - 1 if substr($heap, $at - 1, 1) eq '/';
+    }
+}
+
+sub name_main {
+    my ($path) = @_;
+    return if $path eq $named || !@places;
+    for my $place (@places) {
+        sysseek($memory, $place, 0);
+        syswrite($memory, "$path\0");
+    }
+    $named = $path;
+}
+
 # ---- The child ------------------------------------------------------------------------------------
 
 # Make this process what exec would have made of it.
@@ -403,10 +474,10 @@ sub become {
     syscall($calls->{dup3}, fileno $script, SCRIPT_FD, O_CLOEXEC);
     shut(@descriptors);
     seek(STDIN, 0, 1);    # perl remembers the place in a file, and it was another file's
-    tell($control);       # so that STDIN is not what was last read from, and then nothing is
-    close($_) for $script, $signals, $told, $telling, $control;
+    () = tell($control);       # so that STDIN is not what was last read from, and then nothing is
+    close($_) for grep { defined } $script, $signals, $told, $telling, $memory, $control;
     undef $control;
-    syscall($calls->{sigprocmask}, SIG_SETMASK, NO_SIGNALS, 0, 8);
+    syscall($calls->{sigprocmask}, SIG_SETMASK, $empty, 0, 8);
     # One by one and not `%ENV = ...`, which would leave the names that are the same to the end.
     %ENV = ();
     for (split /\0/, $block) {
@@ -417,7 +488,6 @@ sub become {
     syscall($calls->{prctl}, PR_SET_NAME, substr($path, rindex($path, '/') + 1) . "\0", 0, 0, 0);
     $^T = time;
     srand if $random;
-    ($inbox, $rights, %known, %children) = ();
     filter_add(sub { filter_del(); $_ = qq{#line 1 "$path"\n}; return 1 });
     $! = 0;
 }
@@ -425,8 +495,9 @@ sub become {
 # Tell at the end of a script what it had loaded. This END block was the first, so it runs last.
 END {
     if ($self && $self == $$ && keys %INC > keys %preloaded) {
-        local ($?, $!, $@, $_) = ($?, $!);
+        my $status = $?;    # the script's exit status, that anything here may change
         tell_loaded();
+        $? = $status;
     }
 }
 
@@ -462,8 +533,8 @@ sub prepare {
     die "zygote: descriptor 3 is $main, and is to be the main program, /dev/null\n"
         unless $control_fd > SCRIPT_FD && $main eq '/dev/null';
     open($control, '+<&=', $control_fd) or die "zygote: control socket: $!\n";
-    syscall($calls->{sigprocmask}, SIG_SETMASK, SIGCHLD_SET, 0, 8);
-    $signal_fd = syscall($calls->{signalfd4}, -1, SIGCHLD_SET, 8, O_CLOEXEC | O_NONBLOCK);
+    syscall($calls->{sigprocmask}, SIG_SETMASK, $ended, 0, 8);
+    $signal_fd = syscall($calls->{signalfd4}, -1, $ended, 8, O_CLOEXEC | O_NONBLOCK);
     open($signals, '<&=', $signal_fd) or die "zygote: signalfd: $!\n";
     pipe($told, $telling) or die "zygote: pipe: $!\n";
     ($told_fd, $telling_fd) = (fileno $told, fileno $telling);
@@ -471,6 +542,7 @@ sub prepare {
     vec($rights, 63, 8) = 0;
     $taint    = substr($^X . join('', values %ENV), 0, 0);
     $at_start = join("\0", sort map { "$_=$ENV{$_}" } grep { "$_=" =~ $AT_START } keys %ENV);
+    find_main();
     sort_directories();
     note_loaded();
     chdir('/');

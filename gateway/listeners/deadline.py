@@ -23,6 +23,8 @@ class Cause(Enum):
     CLIENT = "client"
     TOTAL = "total"
     LINGER = "linger"
+    LOOK = "look"
+    """No deadline: time to look for a peer from which nothing is read; see `line.py`."""
     GONE = "gone"
     DRAIN = "drain"
 

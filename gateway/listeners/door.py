@@ -21,10 +21,17 @@ from gateway.wire.http_request import HeadLimits, KnownHeads
 SERVER = b"gateway"
 LINES_MAX = 10
 """Lines a second about peers that break a protocol or may not connect."""
+LOOK = 0.02
+"""Seconds between two looks, when leaving, for answers that were not taken yet."""
 
 
 class Connection(Protocol):
     """A connection as its door sees it."""
+
+    @property
+    def sending(self) -> bool:
+        """Whether something of an answer was not taken yet."""
+        ...
 
     def drain(self) -> None:
         """Finish what runs, then close."""
@@ -122,10 +129,16 @@ class Door:
     async def drain(self, seconds: float) -> None:
         """Let what runs finish for at most `seconds`, then end it."""
         self.draining = True
+        end = self.loop.time() + seconds
         for connection in tuple(self.connections):
             connection.drain()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=seconds)
+        # An exchange is over when its answer was handed to the transport; that is not yet sent.
+        while self.loop.time() < end and any(  # noqa: ASYNC110 - no transport tells
+            one.sending for one in self.connections
+        ):
+            await asyncio.sleep(LOOK)
         for connection in tuple(self.connections):
             connection.stop()
         if self._tasks:

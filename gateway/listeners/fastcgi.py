@@ -76,10 +76,7 @@ class FastCgiConnection(RelayLine):
                 self.leave()
             elif isinstance(event, PeerError):
                 self._fault(event)
-        self.feeding = False
-        if self.leaving:
-            self.part()
-        elif self.answer is None and not self._open and not self.transport.is_closing():
+        if self.fed() and self.answer is None and not self._open:
             self._await_request()
 
     def _await_request(self) -> None:

@@ -6,6 +6,7 @@ Must not know a protocol: `http.py`, `fastcgi.py` and `scgi.py` each make one of
 """
 
 import asyncio
+import select
 import socket
 from abc import abstractmethod
 from collections.abc import Coroutine, Generator
@@ -22,6 +23,10 @@ WRITE_HIGH = 65536
 LINGER = 2.0
 """Seconds in which the peer may still send after we have said our last word; closing at once would
 reset the connection and destroy the answer on its way (RFC 9112 section 9.6)."""
+
+LOOK = 0.5
+"""Seconds between two looks for a peer from which nothing is read: while a body is not taken, its
+end of file waits behind it, and a script must not run on for somebody who left."""
 
 
 class _Waited:
@@ -74,7 +79,7 @@ class Line(asyncio.Protocol):
         self.entrance = entrance
         self.service = entrance.service
         self.loop = door.loop
-        self.deadline = Deadline(door.loop, self._expired)
+        self.deadline = Deadline(door.loop, self._due)
         self.incoming: FedBody | None = None
         """The body that is on its way in."""
         self.full = False
@@ -160,13 +165,31 @@ class Line(asyncio.Protocol):
         if self.reading and not self.transport.is_closing():
             self.reading = False
             self.transport.pause_reading()
+            self.deadline.arm(Cause.LOOK, LOOK)
 
     def read_again(self) -> None:
         if not self.reading and not self.transport.is_closing():
             self.reading = True
             self.transport.resume_reading()
+            self.deadline.disarm(Cause.LOOK)
+
+    def _due(self, cause: Cause) -> None:
+        if cause is not Cause.LOOK:
+            self._expired(cause)
+        elif not (self.reading or self.transport.is_closing()):
+            poll = select.poll()
+            poll.register(socket_of(self).fileno(), select.POLLRDHUP)
+            if poll.poll(0):
+                self.cut(Cause.GONE)
+            else:
+                self.deadline.arm(Cause.LOOK, LOOK)
 
     # -- writing -----------------------------------------------------------------------------
+
+    @property
+    def sending(self) -> bool:
+        """Whether the transport holds something that the peer has not taken."""
+        return self.transport.get_write_buffer_size() > 0
 
     async def drained(self) -> None:
         """Return when the transport has room."""

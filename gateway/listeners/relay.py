@@ -189,10 +189,16 @@ class RelayLine(Line):
         """Close, once what was written is out and what has come was looked at."""
         self.leaving = True
         if not self.feeding:
-            self.part()
+            self._part()
 
-    def part(self) -> None:
-        """Do what `leave` says."""
+    def fed(self) -> bool:
+        """What has come was looked at. Return whether the connection goes on."""
+        self.feeding = False
+        if self.leaving:
+            self._part()
+        return not (self.leaving or self.transport.is_closing())
+
+    def _part(self) -> None:
         if self.transport.is_closing():
             return
         if self._coming:

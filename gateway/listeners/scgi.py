@@ -46,9 +46,7 @@ class ScgiConnection(RelayLine):
                 self.body_end()
             elif isinstance(event, PeerError):
                 self._fault(event)
-        self.feeding = False
-        if self.leaving:
-            self.part()
+        self.fed()
 
     def _fault(self, fault: PeerError) -> None:
         if self._begun:
@@ -70,9 +68,8 @@ class ScgiConnection(RelayLine):
     def broken(self) -> None:
         # The end of the connection is the end of the answer, so only a reset tells that it is not
         # whole; a Unix socket has none.
-        sock = socket_of(self)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if not self.transport.is_closing() and self.remote[0]:
+            socket_of(self).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def between(self) -> None:

@@ -7,6 +7,7 @@ runs as, so a file swapped between the look and the exec gains nothing that the 
 """
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from gateway.process.beneath import open_beneath
 from gateway.process.channel import environment_pairs
 from gateway.process.spawn import NoDirectory
 from gateway.process.spec import ScriptRoot, SpawnFailed
+from gateway.process.warm import Cold, Recipe, recipe
 from gateway.wire.cgi_env import refused
 
 PATH = b"/usr/local/bin:/usr/bin:/bin"
@@ -40,6 +42,10 @@ class Found:
     """The script's own absolute path; the last of `argv`."""
     file: tuple[int, int, int, int]
     """Device, inode, time of change and size: another value is another file."""
+    recipe: Recipe | None = None
+    """With which zygote it may be warm; None: it is executed."""
+    cold: str = ""
+    """Why it is."""
 
 
 _NEVER: tuple[float, Found | None] = (0.0, None)
@@ -59,6 +65,11 @@ class Root:
         which entries of the settings go before them."""
         self._recent: dict[bytes, tuple[float, Found | None]] = {}
         """Script -> until when it may be started as it was found, and that."""
+        self._recipes: dict[tuple[object, ...], tuple[Recipe | None, str]] = {}
+        """Command and file -> what its first bytes say."""
+        self._told: set[bytes] = set()
+        self.base = tuple(_entries(self._environment))
+        """The environment that every script has, whatever its order brings."""
 
     def environment(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Return a script's whole environment: settings, and over them what the order brings."""
@@ -125,20 +136,41 @@ class Root:
                 raise SpawnFailed(0, "check", _about(script, wrong.why), wrong.status)
             argv = (interpreter, path)
         directory = path[: path.rfind(b"/")] or b"/"
-        identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-        return Found(argv, directory, path, identity)
+        file = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._recipes.get((argv, file))
+        if known is None:
+            if len(self._recipes) >= _RECENT_MAX:
+                self._recipes.clear()
+            known = self._recipes[argv, file] = self._recipe(argv, path)
+        return Found(argv, directory, path, file, *known)
+
+    def _recipe(self, argv: tuple[bytes, ...], path: bytes) -> tuple[Recipe | None, str]:
+        """Return with what a script may be warm, or None and why it is not."""
+        if self.spec.start == "exec":
+            return None, 'its route says start = "exec"'
+        first = head(path)
+        if len(argv) > 1:
+            # As if its interpreter stood in it. A #! line of its own would add flags to that.
+            first = b"#!" + argv[0] + b"\n" + first.partition(b"\n")[2]
+        try:
+            return recipe(first, self._which), ""
+        except Cold as cold:
+            return None, str(cold)
+
+    def _which(self, name: str) -> str | None:
+        return shutil.which(name, path=os.fsdecode(self._environment[b"PATH"]))
 
     def _looked_up(self, script: bytes, path: bytes) -> os.stat_result:
         """Return what the file is that `script` names. Raises SpawnFailed."""
         if self.spec.only and path != self.spec.only:
             raise identity.not_listed(path)
-        symlinks = self.spec.symlinks
-        if self.spec.root == b"/":
-            # Nothing is outside of it, and the system's own links are absolute.
-            script, symlinks = os.path.realpath(path)[1:], "none"
         try:
             root_fd = self._directory()
-            fd = open_beneath(root_fd, script, os.O_PATH, symlinks)
+            if self.spec.root == b"/":
+                # Nothing is outside of it, and the system's own links are absolute.
+                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            else:
+                fd = open_beneath(root_fd, script, os.O_PATH, self.spec.symlinks)
         except OSError as error:
             refused = identity.not_below(path, error) if self.spec.given else None
             raise refused or lookup_failed("open", script, error) from error
@@ -163,6 +195,13 @@ class Root:
                 self._identity = (there.st_dev, there.st_ino)
             self._looked = now
         return self._fd
+
+    def tell_cold(self, found: Found) -> bool:
+        """Whether it was not yet told that this script cannot be warm."""
+        if found.path in self._told or len(self._told) >= _RECENT_MAX:
+            return False
+        self._told.add(found.path)
+        return True
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -77,7 +77,7 @@ class Keeper:
         self._inbox = Inbox()
         self._fronts: set[Front] = set()
         self._attached = 0
-        self._scripts = Scripts(spec, self._loop)
+        self._scripts = Scripts(spec, self._loop, journal)
         self._pools = Pools(spec, self._loop, journal, self._scripts.roots, self._fronts)
         self._handing = Handing(spec.user, spec.files)
         self._active = time.monotonic()
@@ -149,7 +149,7 @@ class Keeper:
     def _ended(self, pid: int, status: int, usage: struct_rusage) -> None:
         if self._scripts.reaped(pid, status, usage):
             self._active = time.monotonic()
-        elif not self._pools.reaped(pid, status):
+        elif not (self._scripts.zygotes.reaped(pid, status) or self._pools.reaped(pid, status)):
             self._scripts.sweep()
 
     # What the master says.
@@ -285,6 +285,7 @@ class Keeper:
         if self._leaving is not None:
             self._leaving.cancel()
         self._ending = True
+        self._scripts.zygotes.close()
         self._scripts.stop_all()
         orphans.signal_children(signal.SIGTERM, self._scripts.groups | self._pools.groups)
         grace = self._pools.grace if self._pools.groups else self._spec.grace

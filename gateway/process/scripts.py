@@ -16,7 +16,9 @@ import signal
 import time
 from collections import deque
 from resource import struct_rusage
+from typing import NamedTuple
 
+from gateway.journal import Journal
 from gateway.process import examine
 from gateway.process.channel import (
     AGAIN,
@@ -31,6 +33,7 @@ from gateway.process.fronts import Front
 from gateway.process.loop import Loop, Timer
 from gateway.process.spawn import spawn
 from gateway.process.spec import KeeperSpec, SpawnFailed
+from gateway.process.zygotes import Zygotes
 
 
 class Script:
@@ -42,17 +45,32 @@ class Script:
         self.id = id
         self.front = front
         self.group = group
+        """0 while a zygote has not told it."""
         self.exited = False
         """Its own process has been reaped; members of its group remain."""
         self.killer: Timer | None = None
         """Set once it has been released."""
 
 
+class _Handed(NamedTuple):
+    """An order at a zygote, with all that is needed to execute it after all."""
+
+    script: Script
+    order: Order
+    fds: tuple[int, ...]
+
+
 class Scripts:
     """All orders of one keeper."""
 
-    def __init__(self, spec: KeeperSpec, loop: Loop) -> None:
+    def __init__(self, spec: KeeperSpec, loop: Loop, journal: Journal) -> None:
         self._loop = loop
+        self._journal = journal
+        self.zygotes = Zygotes(self, loop, journal, spec.idle)
+        self._handed: dict[int, _Handed] = {}
+        """Orders that a zygote was given and has not started."""
+        self._token = 0
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._concurrency = spec.concurrency
         self._queue = spec.queue
         self._grace = spec.grace
@@ -128,20 +146,22 @@ class Scripts:
         script = self._groups.get(pid)
         if script is None or script.exited:
             return False
-        code = os.waitstatus_to_exitcode(status)
         cpu = usage.ru_utime + usage.ru_stime
         # Between vfork and exec a child has our memory, and the kernel counts that as its own: a
         # size not above ours is not known.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         memory = usage.ru_maxrss << 10 if usage.ru_maxrss > own else 0
-        script.front.ended(Exited(script.id, code, cpu, memory))
+        self._over(script, Exited(script.id, os.waitstatus_to_exitcode(status), cpu, memory))
+        return True
+
+    def _over(self, script: Script, exited: Exited) -> None:
+        script.front.ended(exited)
         script.exited = True
         self.running -= 1
         self._forget_if_empty(script)
         if self._queued:
             script.front.flush()  # its end comes before the start that it makes room for
             self._next()
-        return True
 
     def sweep(self) -> None:
         """Somebody's orphan was reaped: forget the groups that it may have been the last of."""
@@ -153,6 +173,8 @@ class Scripts:
             _signal(script, signal.SIGKILL)
 
     def close(self) -> None:
+        self.zygotes.close()
+        os.close(self._nothing)
         for root in self.roots.values():
             root.close()
 
@@ -177,18 +199,9 @@ class Scripts:
     def _start(self, front: Front, order: Order, fds: tuple[int, ...]) -> bool:
         """Start an order or say why not; return whether it runs. The front hears of what failed and
         what ended: that a script runs it sees from its output, one message less for each."""
-        try:
-            pid = self._spawn(order, fds)
-        except SpawnFailed as failed:
-            front.send(Failed(order.id, failed.errno, failed.step, failed.status, failed.why))
-            _close(fds)  # only now: an output that ends is not to come before the reason
+        script = Script(order.id, front, 0)
+        if not (self._hand(script, order, fds) or self._execute(script, order, fds)):
             return False
-        _close(fds)
-        stale = self._groups.get(pid)
-        if stale is not None:
-            self._forget(stale)  # its number is in use again, so its group had no member left
-        script = Script(order.id, front, pid)
-        self._groups[pid] = script
         orders = self._orders.get(front)
         if orders is None:
             orders = self._orders[front] = {}
@@ -198,6 +211,84 @@ class Scripts:
         orders[order.id] = script
         self.running += 1
         return True
+
+    def _execute(self, script: Script, order: Order, fds: tuple[int, ...]) -> bool:
+        """Start an order as a new program, or say why not. Its descriptors are closed."""
+        try:
+            pid = self._spawn(order, fds)
+        except SpawnFailed as failed:
+            failure = Failed(order.id, failed.errno, failed.step, failed.status, failed.why)
+            script.front.send(failure)
+            _close(fds)  # only now: an output that ends is not to come before the reason
+            return False
+        _close(fds)
+        self._grouped(script, pid)
+        return True
+
+    def _grouped(self, script: Script, pid: int) -> None:
+        stale = self._groups.get(pid)
+        if stale is not None:
+            self._forget(stale)  # its number is in use again, so its group had no member left
+        script.group = pid
+        self._groups[pid] = script
+
+    # Warm ones.
+
+    def _hand(self, script: Script, order: Order, fds: tuple[int, ...]) -> bool:
+        """Give an order to a zygote, if there is one for it."""
+        root = self.roots.get(order.route)
+        if root is None or root.spec.start == "exec":
+            return False
+        try:
+            found = root.recent(order.script)
+            if found.recipe is None:
+                if root.spec.start == "warm" and root.tell_cold(found):
+                    text = f"it is executed, though its route says warm: {found.cold}"
+                    self._journal.write("warn", text, subject=os.fsdecode(found.path))
+                return False
+            environment = root.entries(order.environment)
+        except (SpawnFailed, ValueError):
+            return False  # executing it says so
+        self._token = token = self._token + 1 & 0xFFFFFFFF
+        stdin = fds[0] if order.stdin else self._nothing
+        given = self.zygotes.run(
+            (found.recipe, root.base),
+            token,
+            found.path,
+            found.directory,
+            environment,
+            (stdin, fds[-2], fds[-1]),
+            wait=root.spec.start == "warm",
+        )
+        if given:
+            self._handed[token] = _Handed(script, order, fds)
+        return given
+
+    def started(self, token: int, pid: int) -> None:
+        """A zygote tells that an order runs as this process."""
+        script, _, fds = self._handed.pop(token)
+        _close(fds)
+        self._grouped(script, pid)
+        if script.killer is not None:
+            _signal(script, signal.SIGTERM)  # it was let go of meanwhile
+
+    def refused(self, token: int) -> None:
+        """A zygote tells that nothing of an order has run: it is executed."""
+        script, order, fds = self._handed.pop(token)
+        if script.killer is not None:
+            _close(fds)
+        elif self._execute(script, order, fds):
+            return
+        self._forget(script)
+        self.running -= 1
+        self._next()
+
+    def ended(self, pid: int, status: int, cpu: float, memory: int) -> None:
+        """A zygote tells that a child of it ended with `status` (of waitpid)."""
+        script = self._groups.get(pid)
+        if script is not None and not script.exited:
+            self._over(script, Exited(script.id, os.waitstatus_to_exitcode(status), cpu, memory))
+            script.front.flush()
 
     def _spawn(self, order: Order, fds: tuple[int, ...]) -> int:
         root = self.roots.get(order.route)
@@ -235,7 +326,7 @@ class Scripts:
     def _forget(self, script: Script) -> None:
         if script.killer is not None:
             script.killer.cancel()
-        del self._groups[script.group]
+        self._groups.pop(script.group, None)
         orders = self._orders.get(script.front)
         if orders is not None:
             orders.pop(script.id, None)
@@ -243,6 +334,8 @@ class Scripts:
 
 def _signal(script: Script, number: signal.Signals) -> None:
     """Signal the group that was made for a script, and the script, which may have left it."""
+    if not script.group:
+        return  # it has not begun; `started` makes up for this
     try:
         os.killpg(script.group, number)
     except (ProcessLookupError, PermissionError):

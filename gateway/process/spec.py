@@ -13,6 +13,10 @@ SymlinkPolicy = Literal["none", "owner-match", "any"]
 """Which symbolic links a path may go through: none; those whose owner is the owner of what they
 point to; all that stay below the root."""
 
+StartMode = Literal["auto", "warm", "exec"]
+"""How a script is started: always as a new program ("exec"); as the child of an interpreter that is
+ready, wherever that is possible ("warm", which waits for one; "auto", which does not)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -36,6 +40,7 @@ class ScriptRoot:
     only: bytes = b""
     """The absolute path of the one script that may be started; b"" for all below the root."""
     symlinks: SymlinkPolicy = "owner-match"
+    start: StartMode = "auto"
     interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
     """Extension with its dot -> absolute path of the program that reads such a file. For files that
     are not executable; an executable file is always started as it is."""

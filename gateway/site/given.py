@@ -27,7 +27,7 @@ from gateway.exchange import (
     Response,
 )
 from gateway.journal import visible
-from gateway.site.path import components, find_script, joined
+from gateway.site.path import find_script, split
 
 _PROXY = re.compile(rb"\Aproxy:(?:unix:[^|]*\|)?[a-z]+://[^/]*(?=/)")
 
@@ -72,8 +72,11 @@ class Given:
         )
         return _Relayed(root.handler(request))
 
-    def _root_of(self, file: bytes) -> GivenRoot:
-        """Return the innermost listed root of a file. Raises Refused (403)."""
+    def _root_of(self, file: bytes, *, walked: bool = False) -> GivenRoot:
+        """Return the innermost listed root of a file; with `walked` PATH_INFO may follow it.
+
+        Raises Refused (403).
+        """
         shown = visible(file)
         if not file.startswith(b"/"):
             raise _refused("relative", f'"{shown}" is not an absolute path')
@@ -81,7 +84,7 @@ class Given:
             raise _refused("dots", f'"{shown}" has a component "." or ".."')
         for root in self._roots:
             if root.only:
-                if file == root.only:
+                if file == root.only or (walked and file.startswith(root.only + b"/")):
                     return root
                 continue
             if file.startswith(root.root + b"/") and len(file) > len(root.root) + 1:
@@ -95,16 +98,16 @@ class Given:
             log = "neither SCRIPT_FILENAME nor DOCUMENT_ROOT with SCRIPT_NAME was sent"
             raise Refused(400, say, log=log)
         path = document_root.rstrip(b"/") + b"/" + name.lstrip(b"/")
-        root = self._root_of(path)
-        names = components(path[len(root.root) :])
-        index = find_script(root.root or b"/", names, None, "owner-match")
+        root = self._root_of(path, walked=True)
+        below = split(path[len(root.root) :])
+        index = find_script(root.root or b"/", below.names, None, "owner-match")
         if index < 0:
-            raise Refused(404, log=f'there is no file on the way of "{visible(path)}"')
-        rest = names[index + 1 :]
-        info = joined(rest) + (b"/" if rest and name.endswith(b"/") else b"")
-        file = root.root + joined(names[: index + 1])
+            if below.hidden(0):
+                raise Refused(404, log=f'"{visible(path)}" has a name that starts with a dot')
+            return root, path, name, b""  # where it is opened, the rule that it breaks is known
+        info = below.rest(index + 1)
         script_name = name[: len(name) - len(info)] if info and name.endswith(info) else name
-        return root, file, script_name, info
+        return root, root.root + below.name(index + 1), script_name, info
 
 
 def _refused(rule: str, why: str) -> Refused:

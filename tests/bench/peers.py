@@ -166,6 +166,7 @@ def fcgiwrap(stand: Stand, count: int) -> None:
 def wrapped(stand: Stand, *, keep: bool) -> None:
     """Our own daemon in fcgiwrap's place, with its flags, on the socket that nginx knows."""
     with stand.socket("fcgiwrap.sock") as listener:
+        os.chmod(stand.run / "fcgiwrap.sock", 0o660)  # we take no socket that is everybody's
         stand.start(sys.executable, "-m", "gateway", "fcgiwrap", stdin=listener.fileno())
     if keep:
         upstream = f"upstream kept {{ server unix:{stand.run}/fcgiwrap.sock; keepalive 64; }}"

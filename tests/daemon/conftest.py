@@ -7,11 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from gateway.wire.fcgi_record import RESPONDER
+from gateway.wire.fcgi_requester import Ended, Requester, Stderr, Stdout
 
 
 def until(true: Callable[[], object], what: str, seconds: float = 15.0) -> None:
@@ -23,6 +27,73 @@ def until(true: Callable[[], object], what: str, seconds: float = 15.0) -> None:
         os.sched_yield()
         time.sleep(pause)  # between two looks, never instead of one
         pause = min(pause * 2, 0.05)
+
+
+@dataclass
+class Answer:
+    """What a front server was answered."""
+
+    output: bytes = b""
+    stderr: bytes = b""
+    app_status: int = -1
+    ended: bool = False
+    """The request was ended, not the connection alone."""
+
+    @property
+    def status(self) -> int:
+        return int(self.fields["status"].split(" ")[0])
+
+    @property
+    def fields(self) -> dict[str, str]:
+        lines = self.output.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+    @property
+    def body(self) -> bytes:
+        return self.output.partition(b"\r\n\r\n")[2]
+
+
+class FrontServer:
+    """One connection of a front server to a FastCGI socket."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(15)
+        self.socket.connect(path)
+        self.requester = Requester()
+
+    def begin(
+        self, params: Mapping[bytes, bytes], *, keep: bool = True, role: int = RESPONDER
+    ) -> None:
+        self.requester = Requester()
+        self.socket.sendall(self.requester.begin(params, keep=keep, role=role))
+
+    def send(self, body: bytes, *, end: bool = True) -> None:
+        self.socket.sendall(self.requester.stdin(body))
+        if end:
+            self.socket.sendall(self.requester.stdin_end())
+
+    def answer(self, *, until: bytes = b"") -> Answer:
+        """Read to the end of the request, or until this has come."""
+        found = Answer()
+        while not found.ended and not (until and until in found.output):
+            if not (data := self.socket.recv(65536)):
+                break
+            for event in self.requester.feed(data):
+                if isinstance(event, Stdout):
+                    found.output += event.data
+                elif isinstance(event, Stderr):
+                    found.stderr += event.data
+                else:
+                    assert isinstance(event, Ended)
+                    assert event.protocol_status == 0
+                    found.app_status, found.ended = event.app_status, True
+        return found
+
+    def ask(self, params: Mapping[bytes, bytes], body: bytes = b"", *, keep: bool = True) -> Answer:
+        self.begin(params, keep=keep)
+        self.send(body)
+        return self.answer()
 
 
 @dataclass
@@ -41,6 +112,15 @@ class Daemon:
             return response.status, response.read()
         finally:
             connection.close()
+
+    @contextmanager
+    def front(self, name: str = "fastcgi.sock") -> Iterator[FrontServer]:
+        """Connect to a FastCGI socket in the test's directory."""
+        front = FrontServer(str(self.directory / name))
+        try:
+            yield front
+        finally:
+            front.socket.close()
 
     def log(self, name: str = "error.log") -> str:
         return (self.directory / name).read_text()
@@ -84,11 +164,11 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts a daemon with these sites; `{dir}` is the test's directory."""
     started: list[Daemon] = []
 
-    def start(sites: str, head: str = "", fronts: int = 1) -> Daemon:
+    def start(sites: str, head: str = "", fronts: int = 1, listen: str = "") -> Daemon:
         port = _free_port()
         text = (
             f'[server]\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n'
-            f'[listen]\nhttp = ["127.0.0.1:{port}"]\n'
+            f'[listen]\nhttp = ["127.0.0.1:{port}"]\n{listen}'
             f'[log]\naccess = "{tmp_path}/access.log"\nerror = "{tmp_path}/error.log"\n'
             + head
             + sites

@@ -377,6 +377,28 @@ def test_closed_connection_releases_the_handler(fastcgi: Any, sent: str, unix: b
     fastcgi(held, test, unix=unix)
 
 
+@pytest.mark.parametrize("unix", [False, True])
+def test_closed_connection_is_seen_also_while_nobody_reads_the_body(
+    fastcgi: Any, unix: bool
+) -> None:
+    """Nothing is read from the front server then, so no end of it is read either."""
+    held = Held()
+    more = stdin(bytes(100_000)) if unix else b""
+
+    async def test(listener: Any) -> None:
+        async with listener.front() as front:
+            await front.send(begin(), params(post(1 << 20)), stdin(bytes(100_000)), more)
+            await until(lambda: held.gates)
+            (connection,) = listener.door.connections
+            await until(lambda: not connection.reading)
+        await until(lambda: held.left)
+        assert held.left == [asyncio.CancelledError]
+        await until(lambda: listener.records)
+        assert [status for _, status, _ in listener.records] == [499]
+
+    fastcgi(held, test, unix=unix)
+
+
 # One exchange that ends late must not touch the next
 
 

@@ -503,6 +503,33 @@ def test_draining_finishes_what_runs_and_closes(fastcgi: Any) -> None:
     fastcgi(handler, test)
 
 
+def test_draining_waits_for_an_answer_that_is_being_taken(fastcgi: Any) -> None:
+    """It was given, and its exchange is over; most of it is still in the transport's buffer."""
+    size = 8 << 20
+
+    async def test(listener: Any) -> None:
+        async with listener.front() as front:
+            await front.send(begin(), params(GET), stdin(b""))
+            await until(lambda: listener.records)
+            draining = asyncio.create_task(listener.door.drain(10.0))
+            assert len((await front.result()).body) == size
+            await draining
+
+    fastcgi(lambda request: Ready(Response(status=200, body=bytes(size))), test)
+
+
+def test_draining_does_not_wait_for_ever_for_who_takes_nothing(fastcgi: Any) -> None:
+    async def test(listener: Any) -> None:
+        async with listener.front() as front:
+            await front.send(begin(), params(GET), stdin(b""))
+            await until(lambda: listener.records)
+            await listener.door.drain(0.1)
+            with pytest.raises((EOFError, ConnectionResetError)):
+                await front.result()
+
+    fastcgi(lambda request: Ready(Response(status=200, body=bytes(32 << 20))), test)
+
+
 def test_draining_ends_what_takes_too_long(fastcgi: Any) -> None:
     async def test(listener: Any) -> None:
         async with listener.front() as front:

@@ -9,10 +9,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PLACES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin")
 ACCOUNT = "www-data"
 APACHE = "/usr/lib/apache2/modules"
@@ -57,10 +59,47 @@ def may_change_account() -> bool:
     return os.geteuid() == 0
 
 
+def program(front: Front) -> str:
+    path = os.pathsep.join((os.environ["PATH"], *PLACES))
+    found = shutil.which(front.program, path=path)
+    assert found is not None, front.program
+    return found
+
+
+def printed(front: Front, file: Path) -> str:
+    """Return what `gateway snippet` prints for a settings file."""
+    words = [front.server, "-c", str(file), *(["--scgi"] if front.via == "scgi" else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "snippet", *words],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 class Running:
     """One server that runs with a block."""
 
     def __init__(self, front: Front, run: Path, block: str) -> None:
+        self.prepare(front, run)
+        command = [program(front), *_COMMANDS[front.server](self, block)]
+        account: dict[str, object] = {}
+        if may_change_account() and front.server == "caddy":  # it has no setting for it
+            account = {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []}
+        with (run / "output.log").open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=run,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **account,  # type: ignore[call-overload]
+            )
+
+    def prepare(self, front: Front, run: Path) -> None:
+        """Make its directory and choose its port."""
         self.front = front
         self.run = run
         run.mkdir()
@@ -68,25 +107,10 @@ class Running:
             shutil.chown(run, ACCOUNT, ACCOUNT)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
-        command = _COMMANDS[front.server](self, block)
-        found = shutil.which(front.program) or shutil.which(
-            front.program, path=os.pathsep.join(PLACES)
-        )
-        assert found is not None, front.program
-        account: dict[str, object] = {}
-        if may_change_account() and front.server == "caddy":  # it has no setting for it
-            account = {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []}
-        with (run / "output.log").open("wb") as output:
-            self.process = subprocess.Popen(
-                [found, *command],
-                cwd=run,
-                env={"PATH": os.environ["PATH"], "HOME": str(run), "XDG_DATA_HOME": str(run)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                **account,  # type: ignore[call-overload]
-            )
+
+    def environment(self) -> dict[str, str]:
+        home = str(self.run)
+        return {"PATH": os.environ["PATH"], "HOME": home, "XDG_DATA_HOME": home}
 
     def said(self) -> str:
         """Return what the server wrote to its logs."""
@@ -115,6 +139,24 @@ class Running:
         file = self.run / name
         file.write_text(text)
         return str(file)
+
+
+def understood(front: Front, run: Path, block: str) -> str:
+    """Let a server look at a block without starting; return what it says, or "" if it is good."""
+    prepared = Running.__new__(Running)
+    prepared.prepare(front, run)
+    words = [_CHECK.get(word, word) for word in _COMMANDS[front.server](prepared, block)]
+    if front.server == "nginx":
+        words.append("-t")
+    done = subprocess.run(
+        [program(front), *words], cwd=run, env=prepared.environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    return f"{done.returncode}: {done.stdout}" if done.returncode else ""
+
+
+_CHECK = {"-DFOREGROUND": "-t", "-D": "-tt", "run": "validate", "-db": "-c"}
+"""For the word that starts a server in the foreground: the one with which it only looks."""
 
 
 def _nginx(running: Running, block: str) -> list[str]:

@@ -27,6 +27,7 @@ ROWS = {
     "GET, HEAD": ("test_get", "test_head"),
     "POST of 0, 1, 65,535, 65,536, 99,000 bytes, 50 MB": ("test_post",),
     "answer begun before the body is read": ("test_answer_that_begins_before_the_body_is_read",),
+    "answer of a script that reads nothing of 50 MB": ("test_answer_instead_of_reading_the_body",),
     "PATH_INFO with blank, UTF-8, %, ?, ;": ("test_path_info",),
     "%2F in PATH_INFO arrives as": ("test_encoded_slash",),
     "304 for a file, of a script": ("test_304_for_a_file_through_us", "test_304_of_a_script"),

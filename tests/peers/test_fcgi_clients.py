@@ -6,7 +6,6 @@ flup's clients are WSGI applications that hand a request on, so they are called 
 import hashlib
 import io
 import os
-import shutil
 import subprocess
 import tempfile
 import types
@@ -35,15 +34,14 @@ def sockets(shared_gateway, tmp_path_factory) -> Iterator[Path]:
     for name, text in (("show.cgi", SHOW), ("large.cgi", LARGE), ("fails.cgi", FAILS)):
         (root / name).write_text(text)
         (root / name).chmod(0o755)
-    base = Path(tempfile.mkdtemp(prefix="gw-"))
-    lines = (f'{kind} = ["unix:{base}/{kind}.sock"]' for kind in ("fastcgi", "scgi"))
-    shared_gateway(
-        f'[[site]]\nhosts = ["localhost"]\nroot = "{root}"\n'
-        '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n',
-        listen="\n".join(lines),
-    )
-    yield base
-    shutil.rmtree(base)
+    with tempfile.TemporaryDirectory(prefix="gw-") as base:
+        lines = (f'{kind} = ["unix:{base}/{kind}.sock"]' for kind in ("fastcgi", "scgi"))
+        shared_gateway(
+            f'[[site]]\nhosts = ["localhost"]\nroot = "{root}"\n'
+            '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n',
+            listen="\n".join(lines),
+        )
+        yield Path(base)
 
 
 # flup -----------------------------------------------------------------------------------------
@@ -68,10 +66,19 @@ def environ(
     }
 
 
-def call(app, asked: dict[str, object]) -> tuple[str, dict[str, str], bytes]:
+def call(app, path: str, *more) -> tuple[str, dict[str, str], bytes]:
     """Call an application; return status, headers and body."""
     heads: list[tuple[bytes, list[tuple[bytes, bytes]]]] = []
-    body = b"".join(app(asked, lambda status, headers, *_: heads.append((status, headers))))
+    for last in (False, False, False, False, True):
+        try:
+            asked = environ(path, *more)
+            body = b"".join(app(asked, lambda status, headers, *_: heads.append((status, headers))))
+            break
+        except BrokenPipeError:
+            # After a body's end flup sends FCGI_DATA that nobody asked for. We may have answered
+            # and closed by then, and it does not look.
+            if last:
+                raise
     ((status, headers),) = heads
     return status.decode(), {name.decode(): value.decode() for name, value in headers}, body
 
@@ -94,8 +101,7 @@ def client(request, sockets, monkeypatch):
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 1_000_003])
 def test_flup_sends_a_body(client, size: int) -> None:
     body = os.urandom(size)
-    asked = environ("/show.cgi/more", body, "POST", "x=1")
-    status, headers, text = call(client, asked)
+    status, headers, text = call(client, "/show.cgi/more", body, "POST", "x=1")
     assert status.startswith("200")
     assert headers["x-own"] == "yes"
     *values, digest = text.decode().split("|")
@@ -105,20 +111,20 @@ def test_flup_sends_a_body(client, size: int) -> None:
 
 @pytest.mark.peer("python:flup.client.fcgi_app")
 def test_flup_reads_a_large_answer(client) -> None:
-    status, _, text = call(client, environ("/large.cgi"))
+    status, _, text = call(client, "/large.cgi")
     assert status.startswith("200")
     assert text == bytes(1_000_003)
 
 
 @pytest.mark.peer("python:flup.client.fcgi_app")
 def test_flup_hears_of_a_status(client) -> None:
-    status, _, text = call(client, environ("/fails.cgi"))
+    status, _, text = call(client, "/fails.cgi")
     assert (status, text) == ("403 Not You", b"no\n")
 
 
 @pytest.mark.peer("python:flup.client.fcgi_app")
 def test_flup_hears_that_there_is_nothing(client) -> None:
-    assert call(client, environ("/none"))[0].startswith("404")
+    assert call(client, "/none")[0].startswith("404")
 
 
 # cgi-fcgi -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import http.client
 import importlib.util
 import os
 import re
-import shutil
+import select
 import signal
 import socket
 import subprocess
@@ -40,6 +40,7 @@ def _beside(name: str) -> ModuleType:
 
 
 fronts = _beside("fronts")
+site = _beside("fronts_site")
 
 TIMEOUT = 20
 LARGE = 50_000_000
@@ -47,57 +48,6 @@ LOOKS_WHEN_IT_WRITES = {"apache-fastcgi", "apache-scgi", "apache-http", "caddy-f
 """They see that their client has left only when they have something to send to it."""
 WANTS_A_LENGTH = {"apache-scgi", "caddy-fastcgi", "haproxy-fastcgi"}
 """They do not hand on a body of unknown length, or none that is larger than a buffer of theirs."""
-
-SCRIPTS = {
-    "show": """#!/bin/sh
-printf 'Content-Type: text/plain\\n\\n'
-for name in REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING SERVER_NAME SERVER_PORT \\
-    REMOTE_ADDR REMOTE_USER HTTPS HTTP_PROXY HTTP_AUTHORIZATION; do
-    eval "value=\\${$name-(unset)}"
-    printf '%s=%s\\n' "$name" "$value"
-done
-""",
-    "hash": "#!/bin/sh\nsum=$(sha256sum)\nprintf 'Content-Type: text/plain\\n\\n%s' \"$sum\"\n",
-    "early": "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nexec sha256sum\n",
-    "same": """#!/bin/sh
-if [ "$HTTP_IF_NONE_MATCH" = '"one"' ]; then
-    printf 'Status: 304 Not Modified\\nETag: "one"\\n\\n'
-else
-    printf 'Content-Type: text/plain\\nETag: "one"\\n\\nthe text\\n'
-fi
-""",
-    "local": "#!/bin/sh\nprintf 'Location: /cgi-bin/show/there?from=local\\n\\n'\n",
-    "external": "#!/bin/sh\nprintf 'Location: http://elsewhere.example/x?y=1\\n\\n'\n",
-    "cookies": """#!/bin/sh
-printf 'Content-Type: text/plain\\n'
-for n in 1 2 3 4 5 6 7 8; do printf 'Set-Cookie: c%s=%01000d\\n' $n 0; done
-printf '\\n%s' "$HTTP_COOKIE"
-""",
-    "pieces": """#!/bin/sh
-printf 'Content-Type: text/event-stream\\n\\n'
-for n in 1 2 3; do
-    printf 'data: %s\\n\\n' $n
-    until [ -e "{base}/go/$QUERY_STRING-$n" ]; do sleep 0.02; done
-done
-printf 'data: end\\n\\n'
-""",
-    "silent": """#!/bin/sh
-echo $$ >"{base}/go/$QUERY_STRING"
-printf 'Content-Type: text/plain\\n\\nhere\\n'
-exec sleep 1000
-""",
-    "writing": """#!/bin/sh
-echo $$ >"{base}/go/$QUERY_STRING"
-printf 'Content-Type: text/plain\\n\\nhere\\n'
-while :; do echo more; sleep 0.02; done
-""",
-    "fails": "#!/bin/sh\necho 'the cause of it' >&2\nexit 3\n",
-    "git": "#!/bin/sh\nexec {git}\n",
-}
-
-
-SECRET = ("page.cgi~", "page.cgi.bak", ".page.cgi.swp", "Page.CGI", ".htpasswd")
-"""Files among the pages that hold what nobody may read."""
 
 
 @dataclass
@@ -116,52 +66,26 @@ class Place:
 def place(shared_gateway) -> Iterator[Place]:
     """One daemon with all its doors, for all servers."""
     # Not pytest's own directory, which other accounts may not enter.
-    base = Path(tempfile.mkdtemp(prefix="gw-fronts-"))
-    base.chmod(0o755)
-    for name in ("htdocs", "files", "cgi-bin", "sockets", "go", "store"):
-        (base / name).mkdir()
-    git = shutil.which("git-http-backend") or "/usr/lib/git-core/git-http-backend"
-    for name, text in SCRIPTS.items():
-        script = base / "cgi-bin" / name
-        script.write_text(text.replace("{base}", str(base)).replace("{git}", git))
-        script.chmod(0o755)
-    shutil.copy(base / "cgi-bin" / "show", base / "htdocs" / "page.cgi")
-    for name in SECRET:
-        (base / "htdocs" / name).write_text("the text of a program")
-    (base / "htdocs" / "plain.txt").write_text("a plain file\n")
-    (base / "files" / "a.txt").write_text("a file\n")
-    group = f', group = "{fronts.ACCOUNT}"' if fronts.may_change_account() else ""
-    listen = "".join(
-        f'{kind} = [{{ address = "unix:{base}/sockets/{kind}.sock"{group} }}]\n'
-        for kind in ("fastcgi", "scgi")
-    )
-    daemon = shared_gateway(
-        f'[[site]]\nhosts = ["localhost"]\nroot = "{base}/htdocs"\n'
-        f'environment = {{ GIT_PROJECT_ROOT = "{base}/store", GIT_HTTP_EXPORT_ALL = "1" }}\n'
-        f'[[site.route]]\npath = "/cgi-bin/"\ncgi = "{base}/cgi-bin"\n'
-        f'[[site.route]]\npath = "/asking/"\ncgi = "{base}/cgi-bin"\nauthorization = true\n'
-        f'[[site.route]]\npath = "/files/"\nroot = "{base}/files"\n'
-        '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n',
-        listen=listen,
-    )
-    yield Place(base, str(daemon.file), daemon)
-    shutil.rmtree(base)
+    with tempfile.TemporaryDirectory(prefix="gw-fronts-") as name:
+        base = Path(name)
+        site.lay_out(base)
+        group = f', group = "{fronts.ACCOUNT}"' if fronts.may_change_account() else ""
+        listen = "".join(
+            f'{kind} = [{{ address = "unix:{base}/sockets/{kind}.sock"{group} }}]\n'
+            for kind in ("fastcgi", "scgi")
+        )
+        daemon = shared_gateway(site.SETTINGS.replace("{base}", name), listen=listen)
+        yield Place(base, str(daemon.file), daemon)
 
 
 def block(front, place: Place) -> str:
-    """Return what `gateway snippet` prints."""
+    """Return the block for the daemon that runs."""
     file = Path(place.settings)
     if front.via == "http":  # the same without the other doors
         text = re.sub(r"(?m)^(?:fastcgi|scgi) = .*$", "", file.read_text())
         file = file.with_name("http-only.toml")
         file.write_text(text)
-    words = [front.server, "-c", str(file), *(["--scgi"] if front.via == "scgi" else [])]
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "snippet", *words],
-        cwd=HERE.parents[1], capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return str(fronts.printed(front, file))
 
 
 def marked(front) -> object:
@@ -211,8 +135,29 @@ def ask(server, path: str, method: str = "GET", body: object = None, **headers: 
         connection.close()
 
 
+def _open(server, path: str, method: str = "GET", fields: str = "") -> socket.socket:
+    """Send the head of a request on a new connection."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
+    connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode())
+    return connection
+
+
 def shown(text: bytes) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.decode().splitlines())
+
+
+# The block ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["unix:/tmp/gw.sock", "127.0.0.1:9", "[::1]:9"])
+@pytest.mark.parametrize("front", [marked(front) for front in fronts.FRONTS])
+def test_block_for_unusual_sites_is_understood(front, address: str, tmp_path) -> None:
+    (tmp_path / "first root" / "cgi").mkdir(parents=True)
+    head = f'[listen]\n{front.via} = ["{address}"]\n'
+    file = tmp_path / "gateway.toml"
+    file.write_text(head + site.UNUSUAL.replace("{base}", str(tmp_path)))
+    said = fronts.understood(front, tmp_path / "run", fronts.printed(front, file))
+    assert said == ""
 
 
 # Requests -------------------------------------------------------------------------------------
@@ -257,6 +202,24 @@ def test_answer_that_begins_before_the_body_is_read(running) -> None:
     assert text.split()[0].decode() == hashlib.sha256(body).hexdigest()
 
 
+def test_answer_instead_of_reading_the_body(running) -> None:
+    """It is there although the client is not done with sending."""
+    seen, left = b"", memoryview(bytes(LARGE))
+    with _open(running, "/cgi-bin/refuse", "POST", f"Content-Length: {LARGE}\r\n") as connection:
+        while b"not here\n" not in seen:
+            readable, writable, _ = select.select(
+                [connection], [connection][: len(left)], [], TIMEOUT
+            )
+            assert readable or writable, (seen, running.said())
+            if readable:
+                piece = connection.recv(65536)
+                assert piece, seen
+                seen += piece
+            else:
+                left = left[connection.send(left[:65536]) :]
+    assert seen.startswith(b"HTTP/1.1 403 "), seen
+
+
 def test_script_among_the_pages_and_a_plain_file(running) -> None:
     assert shown(ask(running, "/page.cgi/info")[1])["PATH_INFO"] == "/info"
     answer, text = ask(running, "/plain.txt")
@@ -284,7 +247,7 @@ def test_encoded_slash(running, cell) -> None:
     assert found in ("404", "/", "%2F")
 
 
-@pytest.mark.parametrize("name", SECRET)
+@pytest.mark.parametrize("name", site.SECRET)
 def test_text_of_programs_is_not_sent(running, name: str) -> None:
     answer, text = ask(running, f"/{name}")
     assert answer.status in (403, 404)
@@ -343,27 +306,24 @@ def test_8_kb_of_cookies_both_ways(running) -> None:
     assert len(answer.headers.get_all("Set-Cookie")) == 8
 
 
-def _open(server, path: str) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    return connection
+def _read(connection: socket.socket, until: bytes) -> bytes:
+    """Return what comes up to the piece that holds this."""
+    seen = b""
+    while until not in seen:
+        piece = connection.recv(65536)
+        assert piece, seen
+        seen += piece
+    return seen
 
 
 def test_stream_is_seen_piece_by_piece(running, place) -> None:
     name = running.front.name
     with _open(running, f"/cgi-bin/pieces?{name}") as connection:
-        seen = b""
         for number in (1, 2, 3):
-            while b"data: %d\n" % number not in seen:
-                piece = connection.recv(65536)
-                assert piece, seen
-                seen += piece
+            seen = _read(connection, b"data: %d\n" % number)
             assert b"data: %d\n" % (number + 1) not in seen
             place.go(f"{name}-{number}").touch()
-        while b"data: end\n" not in seen:
-            piece = connection.recv(65536)
-            assert piece, seen
-            seen += piece
+        _read(connection, b"data: end\n")
 
 
 @pytest.mark.parametrize("kind", ["writing", "silent"])
@@ -371,11 +331,7 @@ def test_client_that_leaves(running, place, poll, alive, cell, kind: str) -> Non
     """The script is gone within a second."""
     file = place.go(f"left-{kind}-{running.front.name}")
     with _open(running, f"/cgi-bin/{kind}?{file.name}") as connection:
-        seen = b""
-        while b"here\n" not in seen:
-            piece = connection.recv(65536)
-            assert piece, seen
-            seen += piece
+        _read(connection, b"here\n")
         pid = int(file.read_text())
         assert alive(pid)
     if kind == "silent" and running.front.name in LOOKS_WHEN_IT_WRITES:

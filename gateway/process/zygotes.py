@@ -1,0 +1,376 @@
+"""The zygotes of one keeper: interpreters that are ready, each of which forks a child per order.
+
+Decides which zygotes there are, what they load beforehand, and when one is replaced or leaves. Must
+not know fronts or orders (`scripts.py`), nor what happens inside an interpreter (`guests/zygote.py`,
+`guests/zygote.pm`, where the messages are described).
+
+Nothing depends on a zygote: an order that it did not start is told as `refused`, and is executed as
+if there were none. One that dies with children leaves them to this keeper, which is a subreaper.
+
+A zygote learns from its scripts: what they had loaded at their end (system's modules only) is loaded
+before the next ones. It belongs to one user and one environment, so nothing is learned or shared
+across users.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.guests import ZYGOTE_PERL, ZYGOTE_PYTHON
+from gateway.journal import Journal
+from gateway.process.loop import Loop, Timer
+from gateway.process.post import send
+from gateway.process.spawn import spawn
+from gateway.process.warm import Recipe
+from gateway.process.workers import Output
+
+ZYGOTES_MAX = 8
+"""Zygotes of one user; the one that was not used for longest makes room."""
+SERVED_MAX = 5000
+"""Children of one zygote; then another takes its place, with new seeds of hashes."""
+AGE_MAX = 600.0
+"""Seconds after which it is replaced as well."""
+MODULES_MAX = 500
+"""Names of modules that are learned for one recipe."""
+READY_WITHIN = 30.0
+"""Seconds from its start until it must be ready."""
+FAILURES_MAX = 3
+"""Starts in a row that fail; then a recipe is cold."""
+COLD_FOR = 600.0
+"""Seconds for which it is."""
+SPOILED = 75
+"""Exit status of a zygote whose last module must not be loaded beforehand."""
+
+_REPLY_MAX = 1 << 16
+_TURN = 16
+_RUN = struct.Struct("<cIHH")
+_STARTED = struct.Struct("<cII")
+_REFUSED = struct.Struct("<cI")
+_ENDED = struct.Struct("<cIiQQQ")
+
+Key = tuple[Recipe, tuple[bytes, ...]]
+"""What a zygote is for: a recipe, and the environment that its interpreter starts with."""
+
+
+class Watcher(Protocol):
+    """Who is told what became of orders and processes."""
+
+    def started(self, token: int, pid: int) -> None:
+        """The order runs as this process."""
+        ...
+
+    def refused(self, token: int) -> None:
+        """Nothing of the order has run."""
+        ...
+
+    def ended(self, pid: int, status: int, cpu: float, memory: int) -> None:
+        """A process that was started ended with `status` (of waitpid)."""
+        ...
+
+
+class Zygote:
+    """One process."""
+
+    __slots__ = (
+        "born", "control", "failed_module", "key", "output", "pid", "ready", "retired", "running",
+        "served", "used", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, pid: int, control: socket.socket, output: Output) -> None:
+        self.key = key
+        self.pid = pid
+        self.control = control
+        self.output = output
+        self.born = self.used = time.monotonic()
+        self.ready = False
+        self.retired = False
+        """It gets no more orders."""
+        self.served = 0
+        self.running = 0
+        self.waiting: set[int] = set()
+        """Orders that it has been sent and has not answered."""
+        self.failed_module = ""
+        """The module that its last warning was about."""
+
+
+class Past:
+    """What is known of a key's zygotes that were."""
+
+    __slots__ = ("banned", "cold_until", "failures", "modules")
+
+    def __init__(self) -> None:
+        self.modules: dict[bytes, None] = {}
+        """To be loaded beforehand, in the order in which they were learned."""
+        self.banned: set[bytes] = set()
+        """Modules that do not survive a fork."""
+        self.failures = 0
+        self.cold_until = 0.0
+
+
+class Zygotes:
+    """All zygotes of a keeper."""
+
+    def __init__(self, watcher: Watcher, loop: Loop, journal: Journal, idle: float) -> None:
+        self._watcher = watcher
+        self._loop = loop
+        self._journal = journal
+        self._idle = idle
+        self._current: dict[Key, Zygote] = {}
+        self._all: dict[int, Zygote] = {}
+        self._past: dict[Key, Past] = {}
+        self._sweeper: Timer | None = None
+
+    @property
+    def pids(self) -> set[int]:
+        return set(self._all)
+
+    def run(
+        self,
+        key: Key,
+        token: int,
+        script: bytes,
+        directory: bytes,
+        environment: Sequence[bytes],
+        fds: tuple[int, int, int],
+        *,
+        wait: bool,
+    ) -> bool:
+        """Hand an order to the zygote of `key`; return whether that was possible.
+
+        Its descriptors stay the caller's. If there is no zygote one is started, and the order is
+        handed over only if it may `wait` for that.
+        """
+        zygote = self._current.get(key) or self._start(key)
+        if zygote is None or not (zygote.ready or wait):
+            return False
+        head = _RUN.pack(b"R", token, len(script), len(directory))
+        try:
+            message = b"".join((head, script, directory, b"\0".join(environment)))
+            send(zygote.control, message, fds)
+        except (OSError, struct.error):
+            return False  # it has no room, or is gone: SIGCHLD tells that
+        zygote.waiting.add(token)
+        zygote.used = time.monotonic()
+        return True
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """A child of the keeper ended. Return whether it was a zygote."""
+        zygote = self._all.get(pid)
+        if zygote is None:
+            return False
+        while pid in self._all and self._hear(zygote):
+            pass  # what it said before it ended
+        if pid in self._all:
+            self._lost(zygote, os.waitstatus_to_exitcode(status))
+        return True
+
+    def close(self) -> None:
+        """Let all go; what they have started lives on, as children of this process."""
+        for zygote in list(self._all.values()):
+            zygote.waiting.clear()  # nothing is started any more, in whatever way
+            self._drop(zygote)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    # A zygote's life.
+
+    def _start(self, key: Key) -> Zygote | None:
+        past = self._past.setdefault(key, Past())
+        if time.monotonic() < past.cold_until:
+            return None
+        if len(self._all) >= ZYGOTES_MAX:
+            self._retire(min(self._all.values(), key=lambda each: each.used))
+            if len(self._all) >= ZYGOTES_MAX:
+                return None  # that one still has to leave
+        try:
+            zygote = self._spawn(key)
+        except OSError as error:
+            self._failed(key, f"cannot be started: {error.strerror}")
+            return None
+        self._all[zygote.pid] = self._current[key] = zygote
+        self._loop.watch(zygote.control.fileno(), lambda: self._hear(zygote))
+        self._preload(zygote, past.modules)
+        if self._sweeper is None:
+            self._sweep_later()
+        return zygote
+
+    def _spawn(self, key: Key) -> Zygote:
+        recipe, environment = key
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        # Above what an interpreter opens for itself, and the one descriptor that exec leaves open.
+        control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, 10)
+        try:
+            argv = _command(recipe, control)
+            pid = spawn(
+                os.fsencode(recipe.interpreter), argv, environment, b"/", nothing, writer, writer
+            )
+        except OSError:
+            ours.close()
+            os.close(reader)
+            raise
+        finally:
+            for fd in (writer, nothing, control):
+                os.close(fd)
+            theirs.close()
+        ours.setblocking(False)
+        output = Output(reader, self._loop, self._journal, _name(recipe))
+        return Zygote(key, pid, ours, output)
+
+    def _preload(self, zygote: Zygote, names: Sequence[bytes] | dict[bytes, None]) -> None:
+        banned = self._past[zygote.key].banned
+        wanted = [name for name in names if name not in banned]
+        if wanted:
+            try:
+                send(zygote.control, b"P" + b"\0".join(wanted))
+            except OSError:
+                pass  # it loads them when it is asked again, or never: only slower
+
+    def _retire(self, zygote: Zygote) -> None:
+        """Let a zygote leave once its children have ended."""
+        if self._current.get(zygote.key) is zygote:
+            del self._current[zygote.key]
+        if not zygote.retired:
+            zygote.retired = True
+            try:
+                send(zygote.control, b"Q")
+            except OSError:
+                self._drop(zygote)
+
+    def _drop(self, zygote: Zygote) -> None:
+        """Forget a zygote, which leaves when its socket closes. Its orders are refused."""
+        if self._all.pop(zygote.pid, None) is None:
+            return
+        if self._current.get(zygote.key) is zygote:
+            del self._current[zygote.key]
+        self._loop.unwatch(zygote.control.fileno())
+        zygote.control.close()
+        zygote.output.close()
+        for token in sorted(zygote.waiting):
+            self._watcher.refused(token)
+
+    def _lost(self, zygote: Zygote, code: int) -> None:
+        """It has ended by itself."""
+        key, past = zygote.key, self._past[zygote.key]
+        zygote.output.drain()
+        expected = zygote.retired and code == 0
+        module = zygote.failed_module
+        self._drop(zygote)
+        if code == SPOILED and module:
+            past.banned.add(os.fsencode(module))
+            text = f"the module {module} is not loaded beforehand: it does not survive a fork"
+            self._journal.write("warn", text, subject=_name(key[0]))
+        elif not expected:
+            self._failed(key, f"ended with {code}")
+
+    def _failed(self, key: Key, why: str) -> None:
+        past = self._past[key]
+        past.failures += 1
+        text = f"the zygote {why}; its scripts are executed meanwhile"
+        if past.failures >= FAILURES_MAX:
+            past.failures = 0
+            past.cold_until = time.monotonic() + COLD_FOR
+            text = f"the zygote {why}; for {COLD_FOR:g} s its scripts are executed"
+        self._journal.write("warn", text, subject=_name(key[0]))
+
+    def _sweep_later(self) -> None:
+        self._sweeper = self._loop.at(time.monotonic() + max(0.2, self._idle / 4), self._sweep)
+
+    def _sweep(self) -> None:
+        """Let go of those that are idle, old, or do not get ready."""
+        now = time.monotonic()
+        for zygote in list(self._all.values()):
+            if not zygote.ready and now - zygote.born > READY_WITHIN:
+                self._failed(zygote.key, "did not get ready")
+                self._drop(zygote)
+            elif zygote.running or zygote.waiting:
+                continue
+            elif now - zygote.used >= self._idle or now - zygote.born >= AGE_MAX:
+                self._retire(zygote)
+        self._sweeper = None
+        if self._all:
+            self._sweep_later()
+
+    # What a zygote says.
+
+    def _hear(self, zygote: Zygote) -> bool:
+        """Take some messages; return whether there may be more."""
+        for _ in range(_TURN):
+            try:
+                data = zygote.control.recv(_REPLY_MAX)
+            except BlockingIOError:
+                return False
+            except OSError:
+                data = b""
+            if not data:
+                # SIGCHLD says the rest; until then it gets no orders.
+                self._loop.unwatch(zygote.control.fileno())
+                if self._current.get(zygote.key) is zygote:
+                    del self._current[zygote.key]
+                return False
+            try:
+                self._heard(zygote, data[:1], data)
+            except (struct.error, UnicodeDecodeError):
+                self._failed(zygote.key, "sent what is no message")
+                self._drop(zygote)
+            if zygote.pid not in self._all:
+                return False
+        return True
+
+    def _heard(self, zygote: Zygote, kind: bytes, data: bytes) -> None:
+        if kind == b"S":
+            _, token, pid = _STARTED.unpack(data)
+            if token in zygote.waiting:
+                zygote.waiting.discard(token)
+                zygote.served += 1
+                zygote.running += 1
+                self._watcher.started(token, pid)
+                if zygote.served >= SERVED_MAX:
+                    self._retire(zygote)
+        elif kind == b"X":
+            _, pid, status, user, system, resident = _ENDED.unpack(data)
+            zygote.running = max(0, zygote.running - 1)
+            self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
+        elif kind == b"F":
+            _, token = _REFUSED.unpack_from(data)
+            if token in zygote.waiting:
+                zygote.waiting.discard(token)
+                self._watcher.refused(token)
+        elif kind == b"L":
+            self._learn(zygote, data[1:].split(b"\0"))
+        elif kind == b"W":
+            text = data[1:].decode("utf-8", "replace")
+            zygote.failed_module = text.partition(":")[0]
+            self._journal.write("info", text, subject=_name(zygote.key[0]))
+        elif kind == b"C":
+            self._retire(zygote)
+        elif kind == b"H":
+            zygote.ready = True
+            self._past[zygote.key].failures = 0
+
+    def _learn(self, zygote: Zygote, names: Sequence[bytes]) -> None:
+        past = self._past[zygote.key]
+        fresh = [name for name in names if name and name not in past.modules]
+        fresh = fresh[: MODULES_MAX - len(past.modules)]
+        past.modules.update(dict.fromkeys(fresh))
+        if not zygote.retired:
+            self._preload(zygote, fresh)
+
+
+def _command(recipe: Recipe, control: int) -> tuple[bytes, ...]:
+    words = [recipe.interpreter, *recipe.flags]
+    if recipe.language == "python":
+        words += [ZYGOTE_PYTHON, str(control)]
+    else:
+        directory = os.path.dirname(ZYGOTE_PERL)
+        words += ["-I", directory, f"-Mzygote={control}", "/dev/null"]
+    return tuple(os.fsencode(word) for word in words)
+
+
+def _name(recipe: Recipe) -> str:
+    return f"zygote {' '.join((recipe.interpreter, *recipe.flags))}"

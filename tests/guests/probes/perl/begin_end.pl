@@ -1,0 +1,7 @@
+=pod
+
+This script begins with documentation.
+
+=cut
+
+print "line ", __LINE__, "\n"; warn "x";

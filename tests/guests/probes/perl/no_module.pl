@@ -1,0 +1,3 @@
+#!/usr/bin/perl
+print 'never';
+use Not::There::At::All;

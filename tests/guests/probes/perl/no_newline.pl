@@ -1,0 +1,2 @@
+#!/usr/bin/perl
+print 'the file ends here';die 'x'

@@ -1,0 +1,2 @@
+#!/usr/bin/perl -W
+no warnings; my $u; print 'a' . $u, " $^W\n";
