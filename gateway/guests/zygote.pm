@@ -160,10 +160,11 @@ sub reap {
 
 my @system;       # directories of @INC that belong to perl and the system
 my @own;          # those that are before them: PERL5LIB
-my %files;        # key of %INC => "mtime size" of its file, of all that is loaded here
+my %files;        # key of %INC => state of its file, of all that is loaded here
 my %preloaded;    # keys of %INC that are loaded here
 my $looked = 0;   # second in which the files were last looked at
 my $changed;      # says what has changed
+my %known;        # path => what is known of the script there (see `search_path`)
 my $random = 0;   # a module has used rand: children would all have the same numbers
 
 # They look at the script, the request or the process when they are loaded, or change the language
@@ -233,6 +234,7 @@ sub preload {
         warn_keeper("$name: $problem");
     }
     note_loaded();
+    %known = ();
     $random ||= seeded();
 }
 
@@ -271,7 +273,7 @@ sub note_loaded {
     }
 }
 
-sub state_of { my @found = stat $_[0]; return @found ? "$found[9] $found[7]" : 'none' }
+sub state_of { my @found = stat $_[0]; return @found ? "@found[1, 7, 9, 10]" : 'none' }
 
 # Whether rand has been used here: then it goes on in the same way in two processes.
 sub seeded {
@@ -307,7 +309,6 @@ my $MOVES = qr{
     | \$ (?:main)? (?:::)? INC \s* \[ [^\]]* \] \s* = (?!=)
     | \b lib \s* (?: -> | ::import \b ) | \b local::lib \b
 }x;
-my %known;    # path => [state of the file, why it cannot run here or '']
 
 # Return why a script could load another file than the one that is preloaded, '' if it could not.
 #
@@ -319,40 +320,52 @@ sub search_path {
     return 'it is not a file' unless -f _;
     my $state = "@found[0, 1, 7, 9, 10] $cwd";
     my $known = $known{$path};
-    return $known->[1] if $known && $known->[0] eq $state && !$known->[2];
+    if (!$known || $known->{state} ne $state) {
+        %known = () if keys %known >= SCRIPTS_MAX;
+        my $directories = directories($script, $path, $cwd);
+        my $why = $directories ? '' : 'it changes where modules are looked for';
+        $known = $known{$path} = { state => $state, why => $why, directories => $directories, at => 0 };
+    }
+    my $directories = $known->{directories};
+    if ($directories && @$directories && $known->{at} != time) {
+        $known->{at}  = time;
+        $known->{why} = shadowed(@$directories);
+    }
+    return $known->{why};
+}
+
+# Return the directories that a script puts first, undef if that cannot be seen.
+sub directories {
+    my ($script, $path, $cwd) = @_;
     my $source = '';
     1 while sysread($script, $source, 1 << 16, length $source);
     sysseek($script, 0, 0);
-    my @directories = $known && $known->[0] eq $state ? @{ $known->[2] } : ();
-    my $why = '';
-    my $looks = $source;
-    $looks =~ s/^__END__\b.*//ms;
-    while ($looks =~ s/^[ \t]*(?:use|no)[ \t]+lib\b[ \t]*([^;\n]*);/ /m) {
-        my $words = literals($1, $path);
-        $why = 'it changes where modules are looked for' unless $words;
-        push @directories, map { m{^/} ? $_ : "$cwd/$_" } @$words if $words;
+    $source =~ s/^__(?:END|DATA)__\b.*//ms;
+    my @directories;
+    while ($source =~ s/^[ \t]*(?:use|no)[ \t]+lib\b[ \t]*([^;\n]*);/ /m) {
+        my $words = literals($1, $path) or return undef;
+        push @directories, map { m{^/} ? $_ : "$cwd/$_" } @$words;
     }
-    $looks =~ s/^\s*#.*//mg;
-    $why ||= 'it changes where modules are looked for' if $looks =~ $MOVES;
-    %known = () if keys %known > SCRIPTS_MAX;
-    $why ||= shadowed(@directories);
-    $known{$path} = [$state, $why, @directories ? \@directories : undef];
-    return $why;
+    $source =~ s/^\s*#.*//mg;
+    return $source =~ $MOVES ? undef : \@directories;
 }
 
 # Return the strings that a list consists of, undef if it has something else.
 sub literals {
     my ($list, $path) = @_;
-    my ($directory) = $path =~ m{^(.*)/};
-    $list =~ s/\$(?:FindBin::(?:Real)?Bin|\{FindBin::(?:Real)?Bin\})/$directory/g
-        unless $directory =~ /[\$\@"'\\]/;
+    my ($bin) = -l $path ? undef : $path =~ m{^(.*)/};
+    my $here = qr/\$(?:FindBin::(?:Real)?Bin\b|\{FindBin::(?:Real)?Bin\})/;
     my @words;
-    while ($list =~ /\S/) {
-        if    ($list =~ s/^[\s,()]*qw\s*(?:\(([^)]*)\)|\/([^\/]*)\/|\{([^}]*)\})//) { push @words, split ' ', $1 // $2 // $3 }
-        elsif ($list =~ s/^[\s,()]*"([^"\$\@\\]*)"//)   { push @words, $1 }
-        elsif ($list =~ s/^[\s,()]*'([^'\\]*)'//)       { push @words, $1 }
-        elsif ($list =~ s/^[\s,()]+//)                  { }
-        else                                            { return undef }
+    while ($list =~ /[^\s,()]/) {
+        $list =~ s/^[\s,()]+//;
+        if ($list =~ s/^qw\s*(?:\(([^)]*)\)|\/([^\/]*)\/|\{([^}]*)\})//) { push @words, split ' ', $1 // $2 // $3 }
+        elsif ($list =~ s/^'([^'\\]*)'//)                                { push @words, $1 }
+        elsif ($list =~ s/^(?:"([^"\\]*)"|($here))//) {
+            my @parts = split /$here/, $1 // $2, -1;
+            return undef if @parts > 1 && !defined $bin || grep { /[\$\@]/ } @parts;
+            push @words, join($bin // '', @parts);
+        }
+        else { return undef }
     }
     return \@words;
 }
@@ -369,7 +382,7 @@ sub shadowed {
 
 # ---- Orders ---------------------------------------------------------------------------------------
 
-my $AT_START = qr/(?:\A|\0)((?:PERL|LANG|LC_|LD_|MALLOC_|GLIBC_)[^\0]*)/;
+my $AT_START = qr/(?:\A|\0)((?:PERL|LANG|LC_|LD_(?!BIND_NOW=)|MALLOC_|GLIBC_)[^\0]*)/;
 my $at_start;    # what perl and its libraries read from the environment when they start
 
 # Start what is in the inbox. Returns true in the child that is to become the script.
@@ -409,7 +422,7 @@ sub unfit {
     return $changed if changed();
     return 'its path cannot be told to perl' if $path =~ /["\n\r\0]|\A(?!\/)/ || length $path > PATH_MAX;
     return 'its environment is not the one that perl started with'
-        if join("\0", sort $block =~ /$AT_START/g) ne $at_start;
+        if join("\0", sort { $a cmp $b } $block =~ /$AT_START/g) ne $at_start;
     return '';
 }
 

@@ -215,6 +215,13 @@ class Line(asyncio.Protocol):
         self.deadline.arm(Cause.CLIENT, self.door.limits.client)
         return True
 
+    def end_writing(self) -> None:
+        """Close our sending side once what was written is out."""
+        try:
+            self.transport.write_eof()
+        except OSError:
+            self.transport.abort()  # the peer has reset the connection, and we have not read that
+
     def flush_slowly(self) -> None:
         """Nothing more is written: give the peer the client's time to take what is left."""
         self._buffered = self.transport.get_write_buffer_size()

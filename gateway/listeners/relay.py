@@ -154,6 +154,7 @@ class RelayLine(Line):
     def reject(self, fault: PeerError) -> None:
         """Answer what is no request, without asking a handler."""
         self._coming = True
+        self.deadline.disarm(Cause.HEAD)
         self.notes = Notes(self.door.limits)  # not those of the request before it
         request = self._request(_NOBODY, self.notes, NO_BODY)
         self.door.complain(f"a request by {self.via}: {fault.say}", self.who)
@@ -202,7 +203,7 @@ class RelayLine(Line):
         if self.transport.is_closing():
             return
         if self._coming:
-            self.transport.write_eof()
+            self.end_writing()
             self.deadline.arm(Cause.LINGER, LINGER)
         else:
             self.transport.close()

@@ -209,6 +209,8 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
     ) -> None:
         loop = asyncio.get_running_loop()
         records: list[tuple[Request, int, int]] = []
+        faults: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda loop, context: faults.append(context))
 
         def record(asked: Request, status: int, sent: int, duration: float) -> None:
             records.append((asked, status, sent))
@@ -237,6 +239,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
             await door.drain(0.0)
             await asyncio.sleep(0)
         await _nothing_left(door)
+        assert not faults, "what nobody caught"
 
     def run(
         handler: Handler,

@@ -7,7 +7,7 @@ of a front server, deadlines and the standard error are in `test_fastcgi_bounds.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -17,7 +17,7 @@ import pytest
 
 from gateway.exchange import FileSpan, Limits, Ready, Refused, Request, Response, Truncated
 from gateway.listeners.fastcgi import FastCgiConnection
-from gateway.units import Size
+from gateway.units import Duration, Size
 from gateway.wire import fcgi_record as fcgi
 from gateway.wire.fcgi_params import MAX_COUNT, MAX_TOTAL, encode_params
 from gateway.wire.fcgi_record import BEGIN_BODY, END_BODY, encode_record
@@ -31,6 +31,7 @@ GET = {
     b"HTTP_HOST": b"example.org",
 }
 PLAIN = ((b"Content-Type", b"text/plain"),)
+SOON = Duration(0.15)
 OK = Response(status=200, headers=PLAIN, body=b"hello")
 
 
@@ -177,7 +178,10 @@ def test_answer_before_the_body_is_read_then_the_next_request(fastcgi: Any) -> N
     fastcgi(plain, test)
 
 
-def test_early_answer_reaches_a_front_that_sends_on_and_is_not_kept(fastcgi: Any) -> None:
+@pytest.mark.parametrize("unix", [False, True])
+def test_early_answer_reaches_a_front_that_sends_on_and_is_not_kept(
+    fastcgi: Any, unix: bool
+) -> None:
     """To close with unread bytes would reset the connection, and the front would answer 502."""
 
     async def test(listener: Any) -> None:
@@ -188,7 +192,7 @@ def test_early_answer_reaches_a_front_that_sends_on_and_is_not_kept(fastcgi: Any
             assert (await front.result()).body == b"hello"
             assert await front.rest() == b""
 
-    fastcgi(plain, test)
+    fastcgi(plain, test, unix=unix)
 
 
 def test_kept_connection_takes_many_requests_with_ids_of_any_kind(fastcgi: Any) -> None:
@@ -909,3 +913,62 @@ def test_body_that_nobody_reads_is_not_taken_in(fastcgi: Any) -> None:
             assert (await front.result()).body == b"hello"
 
     fastcgi(held, test)
+
+
+# Anything in any order
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_row_11_records_in_any_order_leave_nothing_behind(fastcgi: Any, seed: int) -> None:
+    rng = Random(seed)
+
+    @asynccontextmanager
+    async def late(request: Request) -> AsyncIterator[Response]:
+        request.notes.script = "/a.cgi"
+        yield OK
+        await asyncio.sleep(0.01)  # its script works on
+        assert request.stderr is not None
+        request.stderr(b"late words")
+        request.notes.exit_status = 3
+
+    def handler(request: Request) -> Any:
+        return rng.choice((plain, echo, late, Held()))(request)
+
+    def record() -> bytes:
+        id = rng.choice((1, 1, 1, 2))
+        return rng.choice(
+            (
+                begin(id, keep=rng.random() < 0.9),
+                params(GET, id),
+                params(post(rng.choice((0, 3, 70_000, b"-1"))), id),
+                begin(id) + params(post(3), id) + stdin(b"abc", id) + stdin(b"", id),
+                whole(GET, id=id),
+                stdin(bytes(rng.choice((1, 3, 70_000))), id),
+                stdin(b"", id),
+                abort(id),
+                encode_record(fcgi.GET_VALUES, 0, encode_params({b"FCGI_MAX_REQS": b""})),
+                encode_record(77, 0, b"?"),
+            )
+        )
+
+    async def test(listener: Any) -> None:
+        for _ in range(40):
+            async with listener.front() as front:
+                reader = asyncio.create_task(front.reader.read(-1))
+                for _ in range(rng.randrange(1, 30)):
+                    data = record()
+                    at = rng.randrange(len(data))
+                    for piece in (data[:at], data[at:]):
+                        if piece and not front.writer.is_closing():
+                            front.writer.write(piece)
+                        for _ in range(rng.choice((0, 0, 1, 5))):
+                            await asyncio.sleep(0)
+                reader.cancel()
+                with suppress(asyncio.CancelledError, ConnectionError):
+                    await reader
+        assert "Traceback" not in listener.said()
+        async with listener.front() as front:
+            front.writer.write(begin() + params(GET))  # whoever answers it
+            await until(lambda: listener.door.connections)
+
+    fastcgi(handler, test, Limits(body=SOON, first_byte=SOON, head=SOON), stderr="peer")

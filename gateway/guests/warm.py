@@ -1,0 +1,981 @@
+"""Be a Python that has started already: fork a child for each request, which becomes the script.
+
+    INTERPRETER FLAGS zygote.py CONTROL_FD
+
+Decides how a script is started without starting an interpreter, such that it cannot tell. Runs
+inside somebody else's interpreter (CPython 2.7, 3.6 to 3.14; standard library only): imports
+nothing of ours, and knows nothing of users, routes, limits or of who restarts it. The keeper starts
+it as the scripts' user with the environment, flags, umask, limits and session that the scripts are
+to have, descriptor 0 being /dev/null, 1 and 2 pipes, and reaps what it leaves.
+
+What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a datagram of at most
+200 KiB, numbers are little-endian.
+
+  to us    R u32 id, u16 length of script, u16 length of cwd, script, cwd, environment
+             run this, with the three descriptors that come along as 0, 1 and 2. The script is an
+             absolute path; the environment is "NAME=value" joined by NUL.
+           P names joined by NUL: import these modules now
+           Q leave when no child is left; later orders are answered by F.
+             At the socket's end we leave at once, and the children live on
+  from us  H u32 pid: ready
+           S u32 id, u32 pid: this order runs as this process, also its group
+           F u32 id, text: this order cannot run here and nothing of it has; execute it
+           X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB
+           L names joined by NUL: modules that a script needed and that were not here
+           W text: a line for the log
+           C text: a module or the interpreter changed; everything is answered by F from now on
+
+Exit codes: 0 told to; 75 a module that cannot be here (said by W) was imported, restart without.
+
+How a script is run. Its code is compiled once and kept until its file changes; what does not
+compile is left to the interpreter itself (F). The child gives itself a fresh `__main__`, environment
+and standard streams. From Python 3 on it then leaves all of our frames, so that none is below the
+script's (`traceback.print_stack`, `warnings`, `sys._getframe` look there): see "The script".
+
+What a script can still see:
+- its parent (we, not the keeper), /proc/self/cmdline, /proc/self/environ and /proc/self/maps;
+- `sys.modules` has what was preloaded, which was imported before the request: in our directory, with
+  our environment, at our time of day (`logging.relativeCreated`); so have `sys.path_importer_cache`,
+  `sys.path_hooks`, `sys.meta_path`, `gc.get_objects` and `gc.get_freeze_count`;
+- all children of one zygote share the seed of `hash` for str and bytes;
+- the recursion limit is reached a few C calls earlier; memory limits count what was preloaded;
+- at the end, preloaded modules and what hangs on them are taken down as in any process, but an
+  uncaught KeyboardInterrupt (Python 3.8 on) ends the process before the finalizers of globals run;
+- Python 2.7, and versions that were not tried: one frame of ours lies below the script's.
+"""
+
+# mypy: ignore-errors
+# (Python 2.7 reads this: there is no place for annotations.)
+
+import gc
+import io
+import os
+import resource  # noqa: F401  (of `wait4`)
+import select
+import stat
+import struct
+import sys
+import time
+import warnings
+
+try:  # in C alone; `functools` and `operator` are nine modules
+    from _functools import partial
+    from _operator import methodcaller
+except ImportError:
+    from functools import partial
+    from operator import methodcaller
+try:
+    import _signal as signal  # the module `signal` makes enumerations of it: six modules more
+except ImportError:
+    import signal
+
+OLD = sys.version_info[0] == 2
+FRAMELESS = (3, 6) <= sys.version_info < (3, 15)
+"""Whether "The script" below was tried with this version."""
+
+MESSAGE_MAX = 200 << 10
+SOURCE_MAX = 4 << 20
+KEPT_MAX = 500
+SETTLED = 2.0
+"""Seconds after its last change for which a file can change again without a new time of change."""
+LOOK = 1.0
+"""Seconds between two looks at the files of preloaded modules."""
+CANNOT_BE_HERE = 75
+
+START = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"MALLOC_", b"GLIBC_")
+"""Variables that an interpreter or the C library reads when it starts. An order with others than
+ours cannot run here."""
+
+FILE = os.path.abspath(__file__)
+if FILE.endswith(".pyc"):
+    FILE = FILE[:-1]
+
+
+def fsencode(text):
+    return text if OLD else os.fsencode(text)
+
+
+def fsdecode(data):
+    return data if OLD else os.fsdecode(data)
+
+
+# Receiving
+
+
+def modern_receiver(fd):
+    """Return a function that receives one message: a view of it, and its descriptors."""
+    import _socket
+
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+    buffer = bytearray(MESSAGE_MAX)
+    buffers, room, flags = [buffer], _socket.CMSG_SPACE(4 * 16), _socket.MSG_CMSG_CLOEXEC
+
+    def receive():
+        size, ancillary, _, _ = sock.recvmsg_into(buffers, room, flags)
+        fds = ()
+        for level, kind, data in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                fds += struct.unpack("%di" % (len(data) // 4), data)
+        return bytes(buffer[:size]), fds
+
+    receive.detach = sock.detach  # a socket that is let go of unclosed would complain
+    return receive
+
+
+def old_receiver(fd):
+    """The same for Python 2, whose own `_multiprocessing.recvfd` takes one descriptor and a byte."""
+    import ctypes
+
+    class Vector(ctypes.Structure):
+        _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+
+    class Message(ctypes.Structure):
+        _fields_ = [
+            ("name", ctypes.c_void_p),
+            ("name_size", ctypes.c_uint32),
+            ("vectors", ctypes.POINTER(Vector)),
+            ("vectors_size", ctypes.c_size_t),
+            ("control", ctypes.c_void_p),
+            ("control_size", ctypes.c_size_t),
+            ("flags", ctypes.c_int),
+        ]
+
+    head = struct.Struct("@Nii" if sys.version_info[0] > 2 else "@Lii")  # cmsghdr
+    recvmsg = ctypes.CDLL(None, use_errno=True).recvmsg
+    recvmsg.restype = ctypes.c_ssize_t
+    recvmsg.argtypes = [ctypes.c_int, ctypes.POINTER(Message), ctypes.c_int]
+    data, control = ctypes.create_string_buffer(MESSAGE_MAX), ctypes.create_string_buffer(128)
+    vector = Vector(ctypes.addressof(data), MESSAGE_MAX)
+    message = Message(None, 0, ctypes.pointer(vector), 1, ctypes.addressof(control), 128, 0)
+
+    def receive():
+        message.control_size = 128
+        size = recvmsg(fd, ctypes.byref(message), 0x40000000)  # MSG_CMSG_CLOEXEC
+        if size < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        fds, at, end = (), 0, message.control_size
+        while end - at >= head.size:
+            length, level, kind = head.unpack_from(control, at)
+            if (level, kind) == (1, 1):  # SOL_SOCKET, SCM_RIGHTS
+                count = (length - head.size) // 4
+                fds += struct.unpack_from("%di" % count, control, at + head.size)
+            at += max(length + 7 & ~7, head.size)
+        return ctypes.string_at(ctypes.addressof(data), size), fds
+
+    receive.detach = lambda: None
+    return receive
+
+
+# What was given to the interpreter, and what the script is to be given
+
+
+def initial_environment():
+    """Return the "NAME=value" entries that this process was started with."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return [entry for entry in file.read().split(b"\0") if entry]
+    except (IOError, OSError):
+        return [fsencode(name) + b"=" + fsencode(os.environ[name]) for name in os.environ]
+
+
+def environment_data():
+    """Return the dictionary inside `os.environ`: bytes."""
+    return os.environ.data if OLD else os.environ._data
+
+
+def set_environment(entries):
+    """Make `entries` the environment, in their order, for `os.environ` and for the C library."""
+    data = environment_data()
+    for name in data:
+        os.unsetenv(name)
+    data.clear()
+    put = os.putenv
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if equals and name and name not in data:
+            data[name] = value
+            put(name, value)
+    for name, value in COERCED:
+        data[name] = value
+        put(name, value)
+
+
+def kind_of(fd):
+    """Return what decides how Python opens a standard stream; None for a file, which has a place."""
+    found = os.fstat(fd)
+    form = stat.S_IFMT(found.st_mode)
+    if form == stat.S_IFIFO:
+        return form, found.st_blksize
+    if form == stat.S_IFCHR and not os.isatty(fd):
+        return form, found.st_rdev
+    return None
+
+
+def opened(fd, like):
+    """Open a standard stream as the interpreter does when it starts; `like` is how it did.
+
+    See `create_stdio` in Python/pylifecycle.c.
+    """
+    writes = fd > 0
+    unbuffered = not hasattr(sys.__stdout__.buffer, "raw")  # -u, which is no flag that can be asked
+    buffer = io.open(fd, "wb" if writes else "rb", 0 if unbuffered and writes else -1, closefd=False)
+    raw = getattr(buffer, "raw", buffer)
+    raw.name = ("<stdin>", "<stdout>", "<stderr>")[fd]
+    lines = raw.isatty() or (fd == 2 and sys.version_info >= (3, 9))
+    lines, through = lines and not unbuffered, unbuffered
+    if sys.version_info < (3, 7):
+        lines, through = lines or unbuffered, False
+    stream = io.TextIOWrapper(buffer, like.encoding, like.errors, "\n", lines, through)
+    stream.mode = "w" if writes else "r"
+    return stream
+
+
+NAMES = ("stdin", "stdout", "stderr")
+
+
+class Streams(object):
+    """Standard streams that were made before the request, by what they are for."""
+
+    def __init__(self):
+        self.made = [{}, {}, {}]
+        if OLD:
+            return  # they are the C library's, which looks when they are first used
+        for fd, name in enumerate(NAMES):
+            kind = kind_of(fd)
+            if kind is not None:
+                self.made[fd][kind] = getattr(sys, name)
+        null = os.dup(0)  # a request with a body comes by a pipe, one without by /dev/null
+        reader, writer = os.pipe()
+        os.dup2(reader, 0)
+        kind = kind_of(0)
+        if kind not in self.made[0]:
+            self.made[0][kind] = opened(0, sys.stdin)
+        os.dup2(null, 0)
+        for fd in (null, reader, writer):
+            os.close(fd)
+
+    def take(self):
+        """Give `sys` the streams for the descriptors 0, 1 and 2 that are there now."""
+        if OLD:
+            return
+        for fd, name in enumerate(NAMES):
+            now = getattr(sys, name)
+            stream = self.made[fd].get(kind_of(fd)) or opened(fd, now)
+            if stream is not now:
+                setattr(sys, name, stream)
+                setattr(sys, "__%s__" % name, stream)
+
+
+class Main(object):
+    """`__main__` as an interpreter makes it, from the one that it made for zygote.py."""
+
+    def __init__(self, module, names):
+        self.module = module  # kept: in Python 2, a module that is let go of loses its globals
+        self.first = [(name, vars(module)[name]) for name in names]
+
+    def fresh(self, script):
+        """Make the one for `script`; return its globals."""
+        module = type(self.module)("__main__")
+        space = vars(module)
+        space.clear()
+        space.update(self.first)
+        space["__doc__"] = None
+        space["__file__"] = script
+        if space.get("__loader__") is not None:
+            space["__loader__"] = type(space["__loader__"])("__main__", script)
+        if "__annotations__" in space:
+            space["__annotations__"] = {}
+        sys.modules["__main__"] = module
+        return space
+
+
+def reseed():
+    """Let nothing that is random be what it is in other children."""
+    modules = sys.modules
+    if sys.version_info < (3, 7) and "random" in modules:  # from 3.7 on it does so itself
+        modules["random"].seed()
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()
+    if "multiprocessing.process" in modules:
+        process = modules["multiprocessing.process"]
+        process.current_process().authkey = os.urandom(32)
+
+
+# Compiled scripts
+
+
+class Unable(Exception):
+    """An order that cannot run here, and why."""
+
+
+def identity(found):
+    """Return what changes when a file does."""
+    when = (found.st_mtime, found.st_ctime) if OLD else (found.st_mtime_ns, found.st_ctime_ns)
+    return (found.st_dev, found.st_ino, found.st_size) + when
+
+
+class Program(object):
+    """A script's code, or its source if the compiler has something to say about it each time."""
+
+    def __init__(self, path, found, source):
+        self.identity = identity(found)
+        self.runs = 0
+        self.source = None
+        self.path = path
+        try:
+            if OLD and not all_ascii(source):
+                raise Unable("it is not ASCII, and says no encoding")  # an error only from a file
+            self.code, said = quietly(lambda: compile(source, path, "exec", 0, True), False)
+            if said:
+                self.source = source
+        except Unable:
+            raise
+        except BaseException as error:  # the interpreter itself shall say it
+            raise Unable("it does not compile: %s" % (error,))
+
+    def compiled(self):
+        """Return the code; in the child, whose standard error takes the warnings."""
+        return self.code if self.source is None else compile(self.source, self.path, "exec", 0, True)
+
+
+def all_ascii(source):
+    """Whether Python 2 takes `source` from a file: it is ASCII or says (PEP 263) what it is."""
+    import re
+
+    if source.startswith(b"\xef\xbb\xbf"):
+        return True
+    for line in source.splitlines()[:2]:
+        if re.match(br"[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+", line):
+            return True
+    try:
+        source.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def quietly(action, all_of_them):
+    """Call `action`; return its value and the warnings that it gave, or would have shown."""
+    said = []
+    old = warnings.showwarning
+    before = list(warnings.filters)
+    if all_of_them:
+        warnings.simplefilter("always")
+    added = warnings.filters[0] if warnings.filters[:1] != before[:1] else None
+    # Not `catch_warnings`, which would also take back the filters that a module adds.
+    warnings.showwarning = lambda *given, **named: said.append(given)
+    try:
+        value = action()
+    finally:
+        warnings.showwarning = old
+        if added is not None and added in warnings.filters:
+            warnings.filters.remove(added)
+            getattr(warnings, "_filters_mutated", lambda: None)()
+    return value, said
+
+
+class Programs(object):
+    """The scripts that were compiled, until they change."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def find(self, path):
+        """Return the program at `path` as it is now. Raises Unable."""
+        name = fsdecode(path)
+        try:
+            found = os.stat(path)
+            program = self.kept.get(path)
+            if program is not None and program.identity == identity(found):
+                return program
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+            try:
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode) or found.st_size > SOURCE_MAX:
+                    raise Unable("it is not a file, or too long to be kept")
+                with os.fdopen(os.dup(fd), "rb") as file:
+                    source = file.read(SOURCE_MAX)
+            finally:
+                os.close(fd)
+        except EnvironmentError as error:
+            raise Unable("it cannot be read: %s" % (error.strerror,))
+        program = Program(name, found, source)
+        if abs(time.time() - max(found.st_mtime, found.st_ctime)) > SETTLED:
+            if len(self.kept) >= KEPT_MAX:
+                self.kept.clear()
+            self.kept[path] = program
+            freeze()
+        return program
+
+
+# Modules imported beforehand
+
+
+def freeze():
+    """Keep the collector's hands off what is there: it would write on pages that are shared."""
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+
+
+def system_directories():
+    """Return where modules that all scripts may share come from, each with a slash at its end."""
+    standard = os.path.dirname(os.path.abspath(os.__file__))
+    places = [standard]
+    for place in sys.path:
+        if os.path.basename(place.rstrip("/")) in ("site-packages", "dist-packages"):
+            places.append(os.path.abspath(place))
+    return tuple(place + "/" for place in places), standard + "/"
+
+
+def file_of(module):
+    """Return the file that a module was loaded from, its source if that is there; or None."""
+    name = getattr(module, "__file__", None)
+    if not isinstance(name, str):
+        return None
+    if name.endswith((".pyc", ".pyo")) and os.path.exists(name[:-1]):
+        return name[:-1]
+    return name
+
+
+def origin_of(name):
+    """Return where the outermost package of `name` would be found: a path, "" if it has none."""
+    top = name.partition(".")[0]
+    if top in sys.builtin_module_names:
+        return ""
+    if OLD:
+        import imp
+
+        file, path, _ = imp.find_module(top)
+        if file is not None:
+            file.close()
+        return path or ""
+    from importlib.machinery import FrozenImporter, PathFinder
+
+    spec = PathFinder.find_spec(top)
+    if spec is None and FrozenImporter.find_spec(top) is None:
+        raise ImportError("there is no module %s" % top)
+    return "" if spec is None else spec.origin or list(spec.submodule_search_locations or [""])[0]
+
+
+class Modules(object):
+    """What is imported before the requests, and what its files were then."""
+
+    def __init__(self):
+        self.system, self.standard = system_directories()
+        self.known = frozenset(sys.modules)
+        self.files = {}
+        self.looked = 0.0
+        self.note()
+
+    def shared(self, path):
+        """Whether a module at `path` is one of the system's, or of the user's own packages."""
+        local = path.startswith(self.standard) and "-packages/" not in path[len(self.standard) :]
+        return local or path.startswith(self.system[1:])
+
+    def load(self, names):
+        """Import modules; return lines for the log, and whether this process must not be used."""
+        lines, spoiled = [], False
+        for name in names:
+            threads, fds = os.listdir("/proc/self/task"), os.listdir("/proc/self/fd")
+            try:
+                where = origin_of(name)
+                if where and not self.shared(os.path.abspath(where)):
+                    raise ImportError("%s is not the system's" % where)
+                said = quietly(lambda name=name: __import__(name), True)[1]
+            except BaseException as error:  # it may do anything, also exit
+                lines.append("%s: not preloaded: %s: %s" % (name, type(error).__name__, error))
+                said = ()
+            if said and not OLD:
+                HELD.hold(name, said)
+            HELD.hide()
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()  # what it printed must not come out of a child
+            why = None
+            if len(os.listdir("/proc/self/task")) > len(threads):
+                why = "it starts threads"
+            elif os.listdir("/proc/self/fd") != fds:
+                why = "it leaves descriptors open"
+            if why:
+                lines.append("%s: cannot be preloaded: %s" % (name, why))
+                spoiled = True
+                break
+        self.note()
+        return lines, spoiled
+
+    def note(self):
+        """Remember what the files of the modules are."""
+        self.known = frozenset(sys.modules) | frozenset(HELD.modules)
+        held = [entry[0] for entry in HELD.modules.values()]
+        paths = [file_of(module) for module in list(sys.modules.values()) + held]
+        for path in paths + [os.path.realpath(sys.executable or "/")]:
+            if path and path not in self.files and path != FILE:
+                self.files[path] = self.look(path)
+
+    def look(self, path):
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return found.st_mtime, found.st_size, found.st_ino
+
+    def changed(self, now):
+        """Return the path of a module that changed, if it is time to look and there is one."""
+        if 0 <= now - self.looked < LOOK:
+            return None
+        self.looked = now
+        for path, was in self.files.items():
+            if self.look(path) != was:
+                return path
+        return None
+
+    def new(self):
+        """Return which modules of the system a script has loaded that were not here."""
+        names = []
+        for name in list(sys.modules):
+            if name not in self.known:
+                path = file_of(sys.modules[name])
+                if path and self.shared(os.path.abspath(path)):
+                    names.append(name)
+        return names
+
+
+class Held(object):
+    """Modules that give a warning when they are imported (`cgi` in Python 3.11): the script that
+    imports one is to see it. So they are not in `sys.modules`; this finder has them."""
+
+    def __init__(self):
+        self.modules = {}
+        self.once = False
+        """In a child: a module has been imported, whatever becomes of it then."""
+
+    def hold(self, name, said):
+        if name in sys.modules:
+            module = sys.modules[name]
+            self.modules[name] = module, module.__spec__, said
+            if self not in sys.meta_path:
+                sys.meta_path.insert(0, self)
+
+    def hide(self):
+        for name in self.modules:
+            sys.modules.pop(name, None)
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.modules:
+            return None
+        return type(self.modules[name][1])(name, self)
+
+    def create_module(self, spec):
+        return self.modules[spec.name][0]
+
+    def exec_module(self, module):
+        name = module.__spec__.name
+        _, module.__spec__, said = self.modules[name]
+        if self.once:
+            del self.modules[name]
+            if not self.modules:
+                sys.meta_path.remove(self)
+        for given in said:
+            message, category, path, line = given[:4]
+            if os.path.abspath(path) == FILE:  # said to whoever imports it
+                warnings.warn(message, category, stacklevel=2)
+            else:
+                warnings.warn_explicit(message, category, path, line)
+
+
+# The script
+#
+# It is to find no frame of ours below its own, its exceptions no entry of ours, and what comes after
+# it (threads joined, `atexit`, buffers, finalizers, the exit code) is to be the interpreter's own
+# doing. So the child leaves all of its frames by raising `Become`. Then the interpreter calls
+# `sys.excepthook`, which here is made of functions in C alone: `max` calls what `Become.become` and
+# then `value.become` are. The second is `close` of a buffered writer, which calls `flush`, here the
+# script, and then, whatever happened, `close` of the raw file, which raises `Ended`; the script's own
+# exception is the context of that. `Ended` is a SystemExit, so the interpreter asks it for its code
+# (`Ended.code`) and leaves with it.
+
+
+LAST = ("last_type", "last_value", "last_traceback", "last_exc")
+
+
+class Become(Exception):
+    """Raised through all frames of a child."""
+
+    @staticmethod
+    def become():
+        sys.excepthook = SHOWN
+        for name in LAST:
+            if hasattr(sys, name):
+                delattr(sys, name)
+
+
+class Ended(SystemExit):
+    """The script has come to its end."""
+
+    @property
+    def code(self):
+        error, self.__context__ = self.__context__, None
+        return self.finish(error)
+
+
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def close(self):
+        del BUFFER.flush  # nothing of ours may keep the script's globals alive
+        raise ENDED
+
+
+class Buffer(io.BufferedWriter):
+    """Has a dictionary, for `flush`."""
+
+
+SHOWN = sys.excepthook
+BUFFER, BECOME, ENDED = Buffer(Raw()), Become(), Ended()
+BECOME.become = BUFFER.close
+RUN = partial(max, key=methodcaller("become"))
+
+
+def leaving_all_frames(code, space, finish):
+    """Prepare that `raise` of what is returned runs `code`, and then `finish(exception or None)`,
+    which returns what `sys.exit` takes."""
+    global SHOWN
+    BUFFER.flush = partial(eval, code, space)
+    ENDED.finish = finish
+    SHOWN, sys.excepthook = sys.excepthook, RUN
+    return BECOME
+
+
+def uncaught(kind, error, trace):
+    """Do with an exception what the interpreter does (PyErr_Print); return what `sys.exit` takes."""
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    hook = getattr(sys, "excepthook", None)
+    if hasattr(sys, "audit"):
+        sys.audit("sys.excepthook", hook, kind, error, trace)
+    if hook is None:
+        sys.stderr.write("sys.excepthook is missing\n")
+        hook = sys.__excepthook__
+    try:
+        hook(kind, error, trace)
+    except SystemExit as asked:
+        return asked.code
+    except BaseException:
+        again, second, entries = sys.exc_info()
+        sys.stderr.write("Error in sys.excepthook:\n")
+        if not OLD:
+            second.__traceback__ = entries.tb_next
+        sys.__excepthook__(again, second, entries.tb_next)
+        sys.stderr.write("\nOriginal exception was:\n")
+        sys.__excepthook__(kind, error, trace)
+    return 1
+
+
+def interrupted():
+    """End as Python 3.8 and later do after KeyboardInterrupt: by the signal."""
+    import atexit
+
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, EnvironmentError, ValueError):
+            pass  # the script closed it, or nobody reads
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class Child(object):
+    """One order, in the process that is to run it."""
+
+    def __init__(self, program, script, entries, lesson):
+        self.program = program
+        self.script = fsdecode(script)
+        self.entries = entries
+        self.lesson = lesson
+
+    def prepare(self):
+        """Make this process what an interpreter is that has just read the script."""
+        script = self.script
+        set_environment(self.entries)
+        if [entry for entry in self.entries if entry.startswith(b"TZ=")] != ZONE:
+            time.tzset()
+        name_process(script)
+        STREAMS.take()
+        sys.argv[:] = [script]
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv[-2:] = [script]
+        if not SAFE_PATH:
+            sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+        if not OLD:
+            sys.path_importer_cache[script] = None  # it has looked whether this is an archive
+        reseed()
+        HELD.once = True
+        space = MAIN.fresh(script)
+        gc.enable()
+        return self.program.compiled(), space
+
+    def started(self):
+        """Return the exception that runs the script when nothing catches it."""
+        code, space = self.prepare()
+        return leaving_all_frames(code, space, self.finish)
+
+    def learn(self):
+        if self.lesson is not None:
+            self.lesson.learn()
+
+    def finish(self, error):
+        """Do what comes after a script, which may have ended by an exception; return what it exits
+        with."""
+        self.learn()
+        if error is None:
+            return None
+        if isinstance(error, SystemExit):
+            return error.code
+        code = uncaught(type(error), error, error.__traceback__)
+        if type(error) is KeyboardInterrupt and sys.version_info >= (3, 8):
+            interrupted()
+        return code
+
+    def framed(self, kind, error, trace):
+        """`finish` for an exception that has come through a frame of zygote.py."""
+        self.learn()
+        if OLD:
+            sys.exc_clear()
+        else:
+            error.__traceback__ = trace.tb_next
+        return uncaught(kind, error, trace.tb_next)
+
+
+def name_process(script):
+    """Be called in `ps` what the kernel would call the script."""
+    try:
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(fd, fsencode(os.path.basename(script))[:15])
+    finally:
+        os.close(fd)
+
+
+class Lesson(object):
+    """How one child at a time says at its end what it has loaded: by memory that it shares with us,
+    since a descriptor for it would be one that the script can see."""
+
+    SIZE = 64 << 10
+
+    def __init__(self, modules):
+        import mmap
+
+        self.modules = modules
+        self.memory = mmap.mmap(-1, self.SIZE)
+        self.pid = 0
+
+    def learn(self):
+        said = b"\0".join(fsencode(name) for name in self.modules.new())[: self.SIZE - 4]
+        self.memory[4 : 4 + len(said)] = said
+        self.memory[:4] = struct.pack("<I", len(said))
+
+    def take(self):
+        """Return what the child said that has just ended."""
+        self.pid = 0
+        (size,) = struct.unpack("<I", self.memory[:4])
+        self.memory[:4] = b"\0\0\0\0"
+        return self.memory[4 : 4 + size]
+
+
+# The zygote
+
+
+class Zygote(object):
+    """What waits for orders."""
+
+    def __init__(self, control):
+        self.control = control
+        self.receive = (old_receiver if OLD else modern_receiver)(control)
+        self.modules = Modules()
+        self.programs = Programs()
+        self.lesson = Lesson(self.modules)
+        self.children = set()
+        self.changed = ""
+        """Why everything is refused, if it is."""
+        self.leaving = False
+        self.woken, self.wake = os.pipe()
+        fcntl_nonblocking(self.woken, self.wake)
+        signal.set_wakeup_fd(self.wake)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.siginterrupt(signal.SIGCHLD, False)
+        self.modules.note()
+
+    def say(self, kind, *parts):
+        os.write(self.control, kind + b"".join(parts))
+
+    def serve(self):
+        """Do what is ordered; return in a child only: what it is to do."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.woken, select.POLLIN)
+        self.say(b"H", struct.pack("<I", os.getpid()))
+        while not self.leaving or self.children:
+            try:
+                ready = poll.poll()
+            except select.error:
+                continue  # in Python 2 a signal ends it
+            for fd, _ in ready:
+                if fd == self.woken:
+                    os.read(self.woken, 4096)
+                    self.reap()
+                else:
+                    child = self.take()
+                    if child is not None:
+                        return child
+        os._exit(0)
+
+    def take(self):
+        """Take one message; return in a child only."""
+        try:
+            message, fds = self.receive()
+        except EnvironmentError:  # our keeper was killed with something unread
+            message, fds = b"", ()
+        if not message:
+            os._exit(0)
+        kind = message[:1]
+        try:
+            if kind == b"R":
+                return self.order(message, fds)
+            if kind == b"P":
+                self.preload([fsdecode(name) for name in message[1:].split(b"\0") if name])
+            elif kind == b"Q":
+                self.leaving, self.changed = True, self.changed or "this zygote leaves"
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return None
+
+    def preload(self, names):
+        lines, spoiled = self.modules.load(names)
+        for line in lines:
+            self.say(b"W", line.encode("utf-8", "replace") if not OLD else line)
+        if spoiled:
+            os._exit(CANNOT_BE_HERE)
+        freeze()
+
+    def order(self, message, fds):
+        """Start a script; return in the child only. What cannot run here is answered by F."""
+        id, script_size, cwd_size = struct.unpack_from("<IHH", message, 1)
+        cwd_at = 9 + script_size
+        script, end = message[9:cwd_at], cwd_at + cwd_size
+        entries = message[end:].split(b"\0")
+        try:
+            program = self.able(script, message[cwd_at:end], entries, fds)
+            lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
+            pid = os.fork()
+        except (Unable, EnvironmentError) as error:
+            text = str(error)
+            self.say(b"F", struct.pack("<I", id), text if OLD else text.encode("utf-8", "replace"))
+            return None
+        if not pid:
+            self.shed(fds)
+            return Child(program, script, entries, lesson)
+        program.runs += 1
+        self.children.add(pid)
+        if lesson is not None:
+            lesson.pid = pid
+        try:
+            os.setpgid(pid, pid)  # both do: it is there when the keeper hears of it
+        except OSError:
+            pass  # it is a new program's by now, or gone
+        self.say(b"S", struct.pack("<II", id, pid))
+        return None
+
+    def able(self, script, cwd, entries, fds):
+        """Go where the script is to run and return what it is. Raises Unable or OSError."""
+        path = self.modules.changed(time.time()) if not self.changed else None
+        if path:
+            self.changed = "%s changed" % path
+            self.say(b"C", self.changed.encode("utf-8", "replace") if not OLD else self.changed)
+        if self.changed:
+            raise Unable(self.changed)
+        if len(fds) != 3:
+            raise Unable("%d descriptors came with it" % len(fds))
+        if sorted(entry for entry in entries if entry.startswith(START)) != STARTED:
+            raise Unable("its environment has other settings of the interpreter")
+        program = self.programs.find(script)
+        os.chdir(cwd)
+        return program
+
+    def shed(self, fds):
+        """In a child: keep nothing of the zygote but its memory."""
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd, source in enumerate(fds):
+            os.dup2(source, fd)
+        self.receive.detach()
+        os.close(self.control)
+        os.close(self.woken)
+        os.close(self.wake)
+
+    def reap(self):
+        """Say which children ended."""
+        while self.children:
+            pid, status, used = os.wait4(-1, os.WNOHANG)
+            if not pid:
+                return
+            self.children.discard(pid)
+            if pid == self.lesson.pid:
+                names = self.lesson.take()
+                if names:
+                    self.say(b"L", names)
+            times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
+            self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+
+
+def fcntl_nonblocking(*fds):
+    import fcntl
+
+    for fd in fds:
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+
+
+# The beginning
+
+
+def forget_ourselves(main, launcher):
+    """Take out of the interpreter what it has because it runs us."""
+    del sys.path[0]
+    sys.path_importer_cache.pop(launcher, None)
+    sys.path_importer_cache.pop(os.path.dirname(launcher), None)
+    for name in ("__main__", __name__):
+        sys.modules.pop(name, None)
+
+
+def serve(module, names, control):
+    """Be the zygote; return in a child only: its order. `module` is the `__main__` of zygote.py,
+    `names` what the interpreter put into it."""
+    global MAIN
+    MAIN = Main(module, names)
+    forget_ourselves(module, module.__file__)
+    gc.disable()
+    zygote = Zygote(control)
+    freeze()
+    return zygote.serve()
+
+
+SELF = sys.modules[__name__]
+SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or getattr(sys.flags, "isolated", False))
+INITIAL = initial_environment()
+STARTED = sorted(entry for entry in INITIAL if entry.startswith(START))
+ZONE = [entry for entry in INITIAL if entry.startswith(b"TZ=")]
+COERCED = [
+    (name, value)
+    for name, value in environment_data().items()
+    if name + b"=" + value not in INITIAL
+]
+"""What the interpreter itself put into its environment (PEP 538)."""
+HELD = Held()
+STREAMS = Streams()
