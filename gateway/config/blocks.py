@@ -28,6 +28,7 @@ _NGINX_PARAMETERS = (
     ("SERVER_NAME", "$host", "$server_name may be a pattern"),
     ("SERVER_ADDR", "$server_addr", ""),
     ("SERVER_PORT", "$server_port", ""),
+    ("SERVER_SOFTWARE", "nginx/$nginx_version", "Gateway heeds what nginx cannot"),
     ("REMOTE_ADDR", "$remote_addr", ""),
     ("REMOTE_PORT", "$remote_port", ""),
 )

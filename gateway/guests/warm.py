@@ -58,12 +58,18 @@ import sys
 import time
 import warnings
 
+from _weakref import ref
+
 try:  # in C alone; `functools` and `operator` are nine modules
     from _functools import partial
     from _operator import methodcaller
 except ImportError:
     from functools import partial
     from operator import methodcaller
+try:
+    from _thread import _count as thread_count
+except ImportError:
+    from thread import _count as thread_count
 try:
     import _signal as signal  # the module `signal` makes enumerations of it: six modules more
 except ImportError:
@@ -463,6 +469,8 @@ class Modules(object):
     def __init__(self):
         self.system, self.standard = system_directories()
         self.known = frozenset(sys.modules)
+        self.foreign = False
+        """Whether code in C is here that is not Python's own."""
         self.files = {}
         self.looked = 0.0
         self.note()
@@ -502,11 +510,20 @@ class Modules(object):
         self.note()
         return lines, spoiled
 
+    def is_foreign(self, module):
+        """Whether a module is code in C that is not Python's own."""
+        path = vars(module).get("__file__") if isinstance(module, type(sys)) else None
+        if not isinstance(path, str) or not path.endswith(".so"):
+            return False
+        return not path.startswith(self.standard) or "-packages/" in path
+
     def note(self):
         """Remember what the files of the modules are."""
         self.known = frozenset(sys.modules) | frozenset(HELD.modules)
         held = [entry[0] for entry in HELD.modules.values()]
-        paths = [file_of(module) for module in list(sys.modules.values()) + held]
+        modules = list(sys.modules.values()) + held
+        self.foreign = any(self.is_foreign(module) for module in modules)
+        paths = [file_of(module) for module in modules]
         for path in paths + [os.path.realpath(sys.executable or "/")]:
             if path and path not in self.files and path != FILE:
                 self.files[path] = self.look(path)
@@ -646,6 +663,120 @@ def leaving_all_frames(code, space, finish):
     return BECOME
 
 
+# The end
+#
+# An interpreter that ends takes down every module that it has, which for a child means to copy nearly
+# all of the zygote's memory: half of the time of a small script. What a script can see of that are its
+# own finalizers. So, when all else is over (threads joined, `atexit` called), the child takes down
+# what is the script's in the interpreter's order (`finalize_modules` in Python/pylifecycle.c), looks
+# whether anything that could still tell is left, and if not, leaves. Otherwise, or when in doubt, the
+# interpreter ends as always.
+
+DOUBTFUL = (
+    "_ctypes",
+    "_curses",
+    "_dbm",
+    "_gdbm",
+    "_interpreters",
+    "_tkinter",
+    "_xxsubinterpreters",
+    "readline",
+)
+"""Modules of the standard library behind which code in C may have something to do at the end."""
+GONE = (
+    ("path", "argv", "ps1", "ps2", "path_hooks", "path_importer_cache", "meta_path")
+    + LAST
+    + ("__interactivehook__",)
+)
+
+
+class End(object):
+    """The last function that `atexit` calls, since it was the first that was registered."""
+
+    def __init__(self):
+        self.status = None
+        """What the process exits with, once the script has come to its end."""
+        self.modules = None
+
+    def leave(self):
+        if self.status is None or self.doubtful():
+            return
+        if not flushed():
+            return
+        self.take_down()
+        if not left_to_tell(self.modules.known) and flushed():
+            os._exit(self.status)
+
+    def doubtful(self):
+        """Whether something is there of which we do not know what its end does."""
+        if sys.flags.verbose or self.modules.foreign or thread_count():
+            return True
+        known, loaded = self.modules.known, sys.modules
+        for name in DOUBTFUL:
+            if name in loaded:
+                return True
+        names = [name for name in loaded if name not in known]
+        return any(self.modules.is_foreign(loaded[name]) for name in names)
+
+    def take_down(self):
+        """Let go of the modules that are not the zygote's."""
+        known, loaded = self.modules.known, sys.modules
+        for name in GONE:
+            if hasattr(sys, name):
+                setattr(sys, name, None)
+        for name in NAMES:
+            setattr(sys, name, getattr(sys, "__%s__" % name))
+        alive = []
+        for name in [name for name in loaded if name not in known]:
+            if isinstance(loaded[name], type(sys)):
+                alive.append(ref(loaded[name]))
+            loaded[name] = None
+        gc.collect()
+        for module in reversed(alive):
+            module = module()
+            if module is not None:
+                space = vars(module)
+                names = [name for name in space if isinstance(name, str)]
+                first = [name for name in names if name[:1] == "_" and name[1:2] != "_"]
+                for name in first + [name for name in names if name != "__builtins__"]:
+                    space[name] = None
+        module = space = None
+        gc.collect()
+
+
+def flushed():
+    """Flush the standard streams as at the end; return whether that went well."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BaseException:  # the interpreter will come upon it again, and say so
+        return False
+    return True
+
+
+def left_to_tell(known):
+    """Whether an object that did not exist in the zygote could still do something at its end."""
+    judged = {}
+    for thing in gc.get_objects():
+        kind = type(thing)
+        tells = judged.get(kind)
+        if tells is None:
+            tells = judged[kind] = any("__del__" in vars(base) for base in kind.__mro__)
+        if tells:
+            return True
+        if issubclass(kind, ref):
+            callback = thing.__callback__
+            if callback is None or getattr(callback, "__module__", None) in known:
+                continue
+            if getattr(callback, "__name__", "") != "_destroy":  # of an abstract class
+                return True
+    return False
+
+
+END = End()
+
+
 def uncaught(kind, error, trace):
     """Do with an exception what the interpreter does (PyErr_Print); return what `sys.exit` takes."""
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
@@ -732,12 +863,17 @@ class Child(object):
         with."""
         self.learn()
         if error is None:
-            return None
-        if isinstance(error, SystemExit):
-            return error.code
-        code = uncaught(type(error), error, error.__traceback__)
-        if type(error) is KeyboardInterrupt and sys.version_info >= (3, 8):
-            interrupted()
+            code = None
+        elif isinstance(error, SystemExit):
+            code = error.code
+        else:
+            code = uncaught(type(error), error, error.__traceback__)
+            if type(error) is KeyboardInterrupt and sys.version_info >= (3, 8):
+                interrupted()
+        if code is None or isinstance(code, int):
+            END.status = (code or 0) & 0xFF if abs(code or 0) < 1 << 63 else 0xFF
+        else:
+            END.status = 1
         return code
 
     def framed(self, kind, error, trace):
@@ -961,7 +1097,12 @@ def serve(module, names, control):
     MAIN = Main(module, names)
     forget_ourselves(module, module.__file__)
     gc.disable()
+    if FRAMELESS and hasattr(gc, "freeze"):
+        import atexit
+
+        atexit.register(END.leave)
     zygote = Zygote(control)
+    END.modules = zygote.modules
     freeze()
     return zygote.serve()
 

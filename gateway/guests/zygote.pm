@@ -8,15 +8,17 @@ package zygote;
 #
 # It is started as
 #
-#     perl FLAGS -I DIRECTORY-OF-THIS-FILE -Mzygote=CONTROL /dev/null
+#     perl FLAGS -I DIRECTORY-OF-THIS-FILE -Mzygote=CONTROL /dev/./././null
 #
-# so `import` runs when perl has opened its main program (/dev/null, as descriptor 3) and has not
+# with some 500 "./" (see `find_main`; a plain /dev/null does as well, but for one message),
+# so that `import` runs when perl has opened its main program (/dev/null, as descriptor 3) and has not
 # read from it. The loop below runs inside of `import`. In a child, descriptor 3 becomes the script,
 # a source filter puts `#line 1 "/the/script"` before its first line, and `import` returns: perl
 # reads, compiles and runs the script as its main program. Exit codes, END, DATA, die, BEGIN, $^S,
 # caller, the switches on the #! line are perl's own. The script's compiled code is not kept.
 #
-# FLAGS: -w -W -X -t -T, as the #! line has them. CONTROL: a SOCK_SEQPACKET socket above 3, and 3 is
+# FLAGS: as the #! line has them, of -w -W -X -t -T -U -C -s -l -n -p -a -F -0 -M -m. Not -x -d -D -i
+# -u -v, and none that takes the next word. CONTROL: a SOCK_SEQPACKET socket above 3. 3 is
 # not open, so that perl opens /dev/null there. Descriptor 0 is /dev/null, 1 and 2 go to the log.
 #
 # MESSAGES, little-endian, one in a datagram
@@ -44,6 +46,8 @@ package zygote;
 #     not seen. %zygote:: exists, and one END block of it that runs last.
 #   - getppid is the zygote. /proc/self/cmdline has only the script's path, /proc/self/environ is the
 #     zygote's, maximal resident memory has what it shares with the zygote.
+#   - the numbers of string evals, "(eval 7)", go on from those of the zygote. Objects that are left for
+#     global destruction go in another order, that Perl leaves open.
 #   - keys and values of a hash come in an order that is the same for all children of one zygote.
 
 use strict;
@@ -197,7 +201,6 @@ sub condition {
     push @parts, 'UNIVERSAL ' . join(' ', sort keys %UNIVERSAL::);
     push @parts, 'main subs ' . join(' ', sort grep { !/::\z/ && defined &{"main::$_"} } keys %main::);
     push @parts, 'signals ' . join(' ', map { "$_=$SIG{$_}" } grep { defined $SIG{$_} } sort keys %SIG);
-    push @parts, 'handlers ' . join(' ', map { $SIG{$_} // '' } qw(__DIE__ __WARN__));
     push @parts, 'ties ' . join(' ', map { tied(*$_) // '' } qw(STDIN STDOUT STDERR));
     push @parts, 'umask ' . umask, "search path @INC";
     push @parts, 'environment ' . join("\0", map { "$_=$ENV{$_}" } sort keys %ENV);
@@ -254,7 +257,8 @@ sub load {
         my $true = eval { require $key };
         $true ? '' : $@ || 'is false';
     };
-    my @strange = grep { !of_the_system($_) } grep { defined && !ref } @INC{ grep { !$preloaded{$_} } keys %INC };
+    my @strange = grep { !of_the_system($_) } grep { defined && !ref }
+        map { $INC{$_} } grep { !$preloaded{$_} } keys %INC;
     my $after = condition();
     my $why =
           $loaded ne ''     ? 'cannot be loaded: ' . join(' ', split ' ', $loaded)
@@ -307,7 +311,7 @@ my $MOVES = qr{
     | \@ (?:main)? (?:::)? INC \s* \)? \s* = (?!=)
     | [\\*] \s* \@? (?:main)? (?:::)? INC \b
     | \$ (?:main)? (?:::)? INC \s* \[ [^\]]* \] \s* = (?!=)
-    | \b lib \s* (?: -> | ::import \b ) | \b local::lib \b
+    | \b lib \s* (?: -> | ::import \b ) | \b import \s+ lib \b | \b use \s+ if \b [^;]* \b lib \b | \b local::lib \b
 }x;
 
 # Return why a script could load another file than the one that is preloaded, '' if it could not.
@@ -341,12 +345,13 @@ sub directories {
     1 while sysread($script, $source, 1 << 16, length $source);
     sysseek($script, 0, 0);
     $source =~ s/^__(?:END|DATA)__\b.*//ms;
+    $source =~ s/^=[a-z].*?(?:^=cut\b|\z)//gms;
+    $source =~ s/^\s*#.*//mg;
     my @directories;
-    while ($source =~ s/^[ \t]*(?:use|no)[ \t]+lib\b[ \t]*([^;\n]*);/ /m) {
+    while ($source =~ s/\b(?:use|no)\s+lib\b\s*([^;]*)/ /) {
         my $words = literals($1, $path) or return undef;
         push @directories, map { m{^/} ? $_ : "$cwd/$_" } @$words;
     }
-    $source =~ s/^\s*#.*//mg;
     return $source =~ $MOVES ? undef : \@directories;
 }
 
@@ -449,11 +454,12 @@ sub find_main {
     my $name = $0;
     return if length $name <= PATH_MAX;
     open($memory, '+<:raw', '/proc/self/mem') or return;
-    $0 = 'perl that is warm';    # also for ps, where the long name helps nobody
+    $0 = 'warm perl of cgi-gateway';    # also for ps, where the long name helps nobody
     my $sought = $name;          # a copy of its own: what is below changes it
     substr($sought, 0, 1) = '.';
     undef $name;
     open(my $maps, '<', '/proc/self/maps') or return;
+    local $/ = "\n";    # -0 of FLAGS may have another
     my ($start, $end) = map { /^([0-9a-f]+)-([0-9a-f]+) rw.*\[heap\]$/ ? ($1, $2) : () } <$maps>;
     # Not hex(), which under -W complains of numbers over 32 bits.
     ($start, $end) = map { unpack('Q>', pack('H16', substr('0' x 16 . $_, -16))) } $start // 0, $end // 0;
@@ -531,7 +537,8 @@ sub tell_loaded {
 
 sub import {
     my (undef, $number) = @_;
-    @INC = grep { $_ ne $INC[0] } @INC if defined $INC[0] && $INC{'zygote.pm'} eq "$INC[0]/zygote.pm";
+    my ($own) = $INC{'zygote.pm'} =~ m{^(.*)/};
+    @INC = grep { $_ ne $own } @INC;
     delete $INC{'zygote.pm'};
     prepare($number);
     serve();

@@ -20,6 +20,10 @@ in one write: most answers of scripts are small, and a write that wakes its read
 """
 
 
+HELD_BACK_MAX = 65536
+"""Bytes of an answer that wait for the end of its request's body; see `holds_back`."""
+
+
 class AnswerLine(Protocol):
     """What every answer needs of its connection."""
 
@@ -35,12 +39,16 @@ class AnswerLine(Protocol):
         """The answer is complete, or broken."""
         ...
 
+    def holds_back(self) -> bool:
+        """Whether the peer would stop sending the request's body once it has seen an answer."""
+        ...
+
 
 class Answer:
     """See `drive.Writer`, which this implements but for `head` and `file`."""
 
     __slots__ = (
-        "_held", "_left", "_line", "_pending", "cause", "deadline", "ended", "keep", "sent",
+        "_held", "_left", "_line", "_most", "_pending", "cause", "deadline", "ended", "keep", "sent",
         "started", "task",
     )  # fmt: skip
 
@@ -51,6 +59,8 @@ class Answer:
         self._left: int | None = None
         """Bytes of body that are still to come, where their number was declared."""
         self._held: asyncio.TimerHandle | None = None
+        self._most = JOINED_MAX
+        """Bytes that may wait."""
         self.deadline = line.deadline
         self.cause: Cause | None = None
         self.started = False
@@ -65,7 +75,9 @@ class Answer:
         self._pending = head
         self._left = length
         self.started = True
-        if not isinstance(response.body, bytes | FileSpan):
+        if self._line.holds_back():
+            self._most = HELD_BACK_MAX
+        elif not isinstance(response.body, bytes | FileSpan):
             self._held = self._line.loop.call_later(HELD, self._flush)
 
     def _lay(self, piece: bytes) -> bytes:
@@ -85,6 +97,12 @@ class Answer:
             pending, self._pending = self._pending, b""
             self._write(pending)
 
+    def release(self) -> None:
+        """Send what was held back: the request's body is there."""
+        if self._most != JOINED_MAX:
+            self._most = JOINED_MAX
+            self._flush()
+
     def _let_go(self) -> None:
         if self._held is not None:
             self._held.cancel()
@@ -102,8 +120,8 @@ class Answer:
         # Joined, not `writelines`: asyncio's own loop does not stop us there when a client does not
         # read (CVE-2024-12254), and copying 64 KiB costs less than a second write.
         joined = pending + self._lay(piece)
-        if pending and len(joined) <= JOINED_MAX:
-            self._pending = joined  # `_flush` sends it, or the end of the answer
+        if pending and len(joined) <= self._most:
+            self._pending = joined  # `_flush` sends it, `release`, or the end of the answer
             return
         self._write(joined)
         await self._line.drained()

@@ -218,6 +218,9 @@ class HttpConnection(Line):
 
     # -- writing -----------------------------------------------------------------------------
 
+    def holds_back(self) -> bool:
+        return False
+
     def preamble(self) -> bytes:
         return self.door.preamble()
 
@@ -275,12 +278,12 @@ class HttpConnection(Line):
                 return
             # close() would wait for ever for a client that does not read.
             self.flush_slowly()
-            self.transport.write_eof()
+            self.end_writing()
             return
         self._waiting.clear()
         self.read_again()
         self.deadline.arm(Cause.LINGER, LINGER)
-        self.transport.write_eof()
+        self.end_writing()
 
     def drain(self) -> None:
         """Finish what runs, then close; an idle connection closes now."""

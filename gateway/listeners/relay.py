@@ -37,6 +37,8 @@ class RelayLine(Line):
         """What has come is being looked at."""
         self._left: int | None = None
         """Bytes of body that are still to come, where their number was declared."""
+        self._shy = False
+        """The front server stops sending once an answer has begun."""
         self._coming = False
         """The end of a request, or of its body, has not come."""
 
@@ -94,6 +96,7 @@ class RelayLine(Line):
             return
         notes = self.notes = Notes(self.door.limits)
         body: Stream = NO_BODY
+        self._shy = params.get(b"SERVER_SOFTWARE", b"").startswith(b"nginx/")
         self._left = found.length
         if found.length != 0:
             valve = Valve(self.stop_reading, self.read_again, _nothing)
@@ -140,8 +143,15 @@ class RelayLine(Line):
                 return
         body.feed(data)
 
+    def holds_back(self) -> bool:
+        # nginx 1.22 sends no more of a body once an answer has begun. A script that answers first
+        # and then reads would wait for the rest for ever.
+        return self._shy and self.incoming is not None
+
     def body_end(self) -> None:
         """All of the request's body has come."""
+        if self.answer is not None:
+            self.answer.release()
         self._coming = False
         body, self.incoming = self.incoming, None
         if body is None:

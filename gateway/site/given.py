@@ -88,6 +88,8 @@ class Given:
                     return root
                 continue
             if file.startswith(root.root + b"/") and len(file) > len(root.root) + 1:
+                if not walked and root.root and b"/." in file[len(root.root) :]:
+                    raise _refused("hidden", f'"{shown}" has a name that starts with a dot')
                 return root
         raise _refused("outside", f'"{shown}" is below none of the roots of this listener')
 

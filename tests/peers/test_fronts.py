@@ -194,7 +194,7 @@ def test_post(running, size: int) -> None:
 
 
 def test_answer_that_begins_before_the_body_is_read(running) -> None:
-    if running.front.server == "nginx":
+    if running.front.server == "nginx" and running.front.via == "http":
         pytest.xfail("nginx sends no more of a body once an answer has begun")
     body = os.urandom(LARGE)
     answer, text = ask(running, "/cgi-bin/early", "POST", body)

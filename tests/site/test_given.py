@@ -300,3 +300,18 @@ def test_failure_of_the_program_is_its_own(house: House) -> None:
     with pytest.raises(RuntimeError, match="inside"):
         asyncio.run(one())
     assert house.outer.left == 1
+
+
+@pytest.mark.parametrize("file", [b"/srv/.git/hooks/post-commit", b"/srv/a/.x.cgi"])
+def test_named_file_that_is_hidden_is_refused(file: bytes) -> None:
+    given = Given([GivenRoot(root=b"/srv", handler=Program("never"))], LIMITS)
+    with pytest.raises(Refused) as caught:
+        given(request(SCRIPT_FILENAME=file, SCRIPT_NAME=b"/x"))
+    assert caught.value.status == 403
+    assert 'rule "hidden"' in caught.value.log
+
+
+def test_hidden_directory_may_be_above_the_listed_root() -> None:
+    program = Program("yes")
+    given = Given([GivenRoot(root=b"/home/a/.cgi", handler=program)], LIMITS)
+    given(request(SCRIPT_FILENAME=b"/home/a/.cgi/x.cgi", SCRIPT_NAME=b"/x"))
