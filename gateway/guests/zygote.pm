@@ -40,12 +40,12 @@ package zygote;
 #
 # WHAT A SCRIPT CAN SEE
 #
-#   - %INC has Filter::Util::Call, what that needs, and what was preloaded, and so have the packages.
+#   - %INC and the symbol table have Filter::Util::Call, what that needs, and what was preloaded.
 #     `require` of these finds them there. A script that changes where modules are looked for in a
-#     way that could find others is not started ("F"), but what a file that it loads does to @INC is
-#     not seen. %zygote:: exists, and one END block of it that runs last.
-#   - getppid is the zygote. /proc/self/cmdline has only the script's path, /proc/self/environ is the
-#     zygote's, maximal resident memory has what it shares with the zygote.
+#     way that could find others is not started ("F"), but what a file that it loads does to @INC
+#     is not seen. %zygote:: exists, and one END block of it that runs last.
+#   - getppid is the zygote. /proc/self/cmdline has only the script's path, /proc/self/environ is
+#     the zygote's, maximal resident memory has what it shares with the zygote.
 #   - the numbers of string evals, "(eval 7)", go on from those of the zygote. Objects that are left for
 #     global destruction go in another order, that Perl leaves open.
 #   - keys and values of a hash come in an order that is the same for all children of one zygote.
@@ -56,10 +56,10 @@ use Filter::Util::Call qw(filter_add filter_del);
 
 our $VERSION = '1';
 
-# ---- The system -----------------------------------------------------------------------------------
+# ---- The system ----------------------------------------------------------------------------------
 
-# Perl's core has no call to receive a descriptor, to block a signal or to get a child's usage without
-# POSIX.pm, which not every script wants. By the machine type that our own binary is built for.
+# Perl has no call to receive a descriptor or to get a child's usage, and none to block a signal
+# without POSIX.pm, which not every script wants. By the machine that this perl is built for.
 my %CALLS = (
     x86_64 => {
         recvmsg => 47, close => 3, dup3 => 292, wait4 => 61, sigprocmask => 14, signalfd4 => 289,
@@ -113,9 +113,10 @@ sub choose_calls {
     return $CALLS{$table};
 }
 
-# ---- Messages -------------------------------------------------------------------------------------
+# ---- Messages ------------------------------------------------------------------------------------
 
-my $inbox = '';    # its memory's address is given to the kernel: never assigned to, never copied whole
+# The kernel is given the addresses of their memory: never assigned to, never copied whole.
+my $inbox  = '';
 my $rights = '';
 
 sub give {
@@ -147,7 +148,7 @@ sub receive {
 
 sub shut { syscall($calls->{close}, $_) for @_ }
 
-# ---- Children that ended --------------------------------------------------------------------------
+# ---- Children that ended -------------------------------------------------------------------------
 
 sub reap {
     sysread($signals, my $ignored, 4096);
@@ -160,7 +161,7 @@ sub reap {
     }
 }
 
-# ---- Modules --------------------------------------------------------------------------------------
+# ---- Modules -------------------------------------------------------------------------------------
 
 my @system;       # directories of @INC that belong to perl and the system
 my @own;          # those that are before them: PERL5LIB
@@ -199,8 +200,9 @@ sub condition {
     push @parts, 'descriptors ' . join(' ', names_in('/proc/self/fd'));
     push @parts, 'overrides ' . join(' ', sort keys %CORE::GLOBAL::);
     push @parts, 'UNIVERSAL ' . join(' ', sort keys %UNIVERSAL::);
-    push @parts, 'main subs ' . join(' ', sort grep { !/::\z/ && defined &{"main::$_"} } keys %main::);
-    push @parts, 'signals ' . join(' ', map { "$_=$SIG{$_}" } grep { defined $SIG{$_} } sort keys %SIG);
+    my @subs = grep { !/::\z/ && defined &{"main::$_"} } sort keys %main::;
+    my @handled = grep { defined $SIG{$_} } sort keys %SIG;
+    push @parts, "main subs @subs", 'signals ' . join(' ', map { "$_=$SIG{$_}" } @handled);
     push @parts, 'ties ' . join(' ', map { tied(*$_) // '' } qw(STDIN STDOUT STDERR));
     push @parts, 'umask ' . umask, "search path @INC";
     push @parts, 'environment ' . join("\0", map { "$_=$ENV{$_}" } sort keys %ENV);
@@ -303,7 +305,7 @@ sub changed {
     return undef;
 }
 
-# ---- Scripts --------------------------------------------------------------------------------------
+# ---- Scripts -------------------------------------------------------------------------------------
 
 # What puts something before the directories of @INC, beside `use lib`. What only reads it does not.
 my $MOVES = qr{
@@ -311,7 +313,8 @@ my $MOVES = qr{
     | \@ (?:main)? (?:::)? INC \s* \)? \s* = (?!=)
     | [\\*] \s* \@? (?:main)? (?:::)? INC \b
     | \$ (?:main)? (?:::)? INC \s* \[ [^\]]* \] \s* = (?!=)
-    | \b lib \s* (?: -> | ::import \b ) | \b import \s+ lib \b | \b use \s+ if \b [^;]* \b lib \b | \b local::lib \b
+    | \b lib \s* (?: -> | ::import \b ) | \b import \s+ lib \b | \b local::lib \b
+    | \b use \s+ if \b [^;]* \b lib \b
 }x;
 
 # Return why a script could load another file than the one that is preloaded, '' if it could not.
@@ -328,7 +331,8 @@ sub search_path {
         %known = () if keys %known >= SCRIPTS_MAX;
         my $directories = directories($script, $path, $cwd);
         my $why = $directories ? '' : 'it changes where modules are looked for';
-        $known = $known{$path} = { state => $state, why => $why, directories => $directories, at => 0 };
+        $known = { state => $state, why => $why, directories => $directories, at => 0 };
+        $known{$path} = $known;
     }
     my $directories = $known->{directories};
     if ($directories && @$directories && $known->{at} != time) {
@@ -363,8 +367,10 @@ sub literals {
     my @words;
     while ($list =~ /[^\s,()]/) {
         $list =~ s/^[\s,()]+//;
-        if ($list =~ s/^qw\s*(?:\(([^)]*)\)|\/([^\/]*)\/|\{([^}]*)\})//) { push @words, split ' ', $1 // $2 // $3 }
-        elsif ($list =~ s/^'([^'\\]*)'//)                                { push @words, $1 }
+        if ($list =~ s/^qw\s*(?:\(([^)]*)\)|\/([^\/]*)\/|\{([^}]*)\})//) {
+            push @words, split ' ', $1 // $2 // $3;
+        }
+        elsif ($list =~ s/^'([^'\\]*)'//) { push @words, $1 }
         elsif ($list =~ s/^(?:"([^"\\]*)"|($here))//) {
             my @parts = split /$here/, $1 // $2, -1;
             return undef if @parts > 1 && !defined $bin || grep { /[\$\@]/ } @parts;
@@ -378,14 +384,16 @@ sub literals {
 sub shadowed {
     for my $directory (@_) {
         next unless -d $directory;
-        for my $key (keys %preloaded) { return "$directory/$key is before ours" if -e "$directory/$key" }
+        for my $key (keys %preloaded) {
+            return "$directory/$key is before ours" if -e "$directory/$key";
+        }
         opendir(my $handle, $directory) or next;
         return "$directory has directories of versions" if grep { /^5\.\d|-linux/ } readdir $handle;
     }
     return '';
 }
 
-# ---- Orders ---------------------------------------------------------------------------------------
+# ---- Orders --------------------------------------------------------------------------------------
 
 my $AT_START = qr/(?:\A|\0)((?:PERL|LANG|LC_|LD_(?!BIND_NOW=)|MALLOC_|GLIBC_)[^\0]*)/;
 my $at_start;    # what perl and its libraries read from the environment when they start
@@ -425,7 +433,8 @@ sub order {
 sub unfit {
     my ($path, $block) = @_;
     return $changed if changed();
-    return 'its path cannot be told to perl' if $path =~ /["\n\r\0]|\A(?!\/)/ || length $path > PATH_MAX;
+    return 'its path cannot be told to perl'
+        if $path =~ /["\n\r\0]|\A(?!\/)/ || length $path > PATH_MAX;
     return 'its environment is not the one that perl started with'
         if join("\0", sort { $a cmp $b } $block =~ /$AT_START/g) ne $at_start;
     return '';
@@ -440,7 +449,7 @@ sub opened {
     return search_path($_[0], $path, $cwd);
 }
 
-# ---- The name of the main program -----------------------------------------------------------------
+# ---- The name of the main program ----------------------------------------------------------------
 
 # `#line` tells perl the script's name for everything but one message: "Execution of ... aborted due
 # to compilation errors" has the name that perl was started with, and nothing in Perl can change it.
@@ -462,7 +471,7 @@ sub find_main {
     local $/ = "\n";    # -0 of FLAGS may have another
     my ($start, $end) = map { /^([0-9a-f]+)-([0-9a-f]+) rw.*\[heap\]$/ ? ($1, $2) : () } <$maps>;
     # Not hex(), which under -W complains of numbers over 32 bits.
-    ($start, $end) = map { unpack('Q>', pack('H16', substr('0' x 16 . $_, -16))) } $start // 0, $end // 0;
+    ($start, $end) = map { unpack('Q>', pack('H16', substr('0' x 16 . ($_ // 0), -16))) } $start, $end;
     my $heap;
     return unless $end && sysseek($memory, $start, 0);
     return unless (sysread($memory, $heap, $end - $start) || 0) == $end - $start;
@@ -482,7 +491,7 @@ sub name_main {
     $named = $path;
 }
 
-# ---- The child ------------------------------------------------------------------------------------
+# ---- The child -----------------------------------------------------------------------------------
 
 # Make this process what exec would have made of it.
 sub become {
@@ -533,7 +542,7 @@ sub tell_loaded {
     syswrite($pipe, $text);    # not more than PIPE_BUF at once: it does not mix with others
 }
 
-# ---- The loop -------------------------------------------------------------------------------------
+# ---- The loop ------------------------------------------------------------------------------------
 
 sub import {
     my (undef, $number) = @_;

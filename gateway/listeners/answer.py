@@ -48,8 +48,8 @@ class Answer:
     """See `drive.Writer`, which this implements but for `head` and `file`."""
 
     __slots__ = (
-        "_held", "_left", "_line", "_most", "_pending", "cause", "deadline", "ended", "keep", "sent",
-        "started", "task",
+        "_held", "_left", "_line", "_most", "_pending", "cause", "deadline", "ended", "keep",
+        "sent", "started", "task",
     )  # fmt: skip
 
     def __init__(self, line: AnswerLine) -> None:

@@ -1,9 +1,9 @@
 """Which scripts can be warm: run in a child of an interpreter that is ready, and not by exec.
 
-Decides from the first bytes of a script's file, as the kernel would (execve(2): "#!", the path of an
-interpreter, at most one argument, which is the whole rest of the line), with which interpreter and
-flags a script is run, and whether a zygote (`guests/zygote.py`, `guests/zygote.pm`) can do the same.
-What it cannot is said in words, for the log and for `gateway doctor`. Must not know processes.
+Decides from the first bytes of a script's file, as the kernel would (execve(2): "#!", the path of
+an interpreter, at most one argument, which is the whole rest of the line), with which interpreter
+and flags a script is run, and whether a zygote (`guests/zygote.py`, `guests/zygote.pm`) can do the
+same. What it cannot is said in words. Must not know processes.
 """
 
 import os

@@ -1,15 +1,15 @@
 """The zygotes of one keeper: interpreters that are ready, each of which forks a child per order.
 
-Decides which zygotes there are, what they load beforehand, and when one is replaced or leaves. Must
-not know fronts or orders (`scripts.py`), nor what happens inside an interpreter (`guests/zygote.py`,
-`guests/zygote.pm`, where the messages are described).
+Decides which zygotes there are, what they load beforehand, and when one is replaced or leaves.
+Must not know fronts or orders (`scripts.py`), nor what happens inside an interpreter
+(`guests/zygote.py`, `guests/zygote.pm`, where the messages are described).
 
 Nothing depends on a zygote: an order that it did not start is told as `refused`, and is executed as
 if there were none. One that dies with children leaves them to this keeper, which is a subreaper.
 
-A zygote learns from its scripts: what they had loaded at their end (system's modules only) is loaded
-before the next ones. It belongs to one user and one environment, so nothing is learned or shared
-across users.
+A zygote learns from its scripts: what they had loaded at their end (system's modules only) is
+loaded before the next ones. It belongs to one user and one environment, so nothing is learned or
+shared across users.
 """
 
 import fcntl

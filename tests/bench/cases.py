@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Case:
 
 FILES = ("gateway", "nginx", "lighttpd", "Apache")
 CGI = ("gateway", "lighttpd", "Apache", "nginx + fcgiwrap")
+WARM = ("gateway", "gateway, start exec", "lighttpd", "Apache", "nginx + fcgiwrap")
+"""Scripts that can be warm; beside the peers, ours when every one is a new program."""
 FRONT = ("nginx + gateway", "nginx + fcgiwrap")
 WSGI = (
     "gateway", "nginx + uWSGI", "gunicorn",
@@ -123,6 +126,32 @@ CASES = (
 )
 
 
+SCRIPTS = {
+    # name: title, path, ratio to the best peer that we mean to reach
+    "py-hello": ("hello in Python", "/cgi-bin/hello-py", 4.0),
+    "py-form": ("form, sqlite3, json in Python", "/cgi-bin/form-py?name=x", 16.0),
+    "py-heavy": ("requests and jinja2 in Python", "/cgi-bin/heavy-py", 0.0),
+    "pl-hello": ("hello in Perl", "/cgi-bin/hello-pl", 0.0),
+    "pl-form": ("form with CGI.pm in Perl", "/cgi-bin/form-pl?name=x", 4.0),
+    "gitweb": ("gitweb's front page", "/cgi-bin/gitweb", 0.0),
+}
+"""What can be warm."""
+
+CASES += tuple(
+    Case(
+        name=f"{name}-{connections}",
+        title=f"CGI script: {title}, {connections} connection(s)",
+        path=path,
+        body=HELLO if "hello" in name else None,
+        connections=connections,
+        servers=WARM,
+        targets=(Target("", ratio),) if ratio else (),
+    )
+    for name, (title, path, ratio) in SCRIPTS.items()
+    for connections in (1, 8, 32)
+)
+
+
 def build(site: Path) -> None:
     """Make the directory that every server serves: files, scripts, applications."""
     for name in ("htdocs", "cgi-bin"):
@@ -135,5 +164,23 @@ def build(site: Path) -> None:
     shutil.copy(APPS / "hello.sh", scripts / "hello-sh")
     shutil.copy(APPS / "hello_cgi.py", scripts / "hello-py")
     shutil.copy(APPS / "sleep.sh", scripts / "sleep")
+    for name in ("hello.pl", "form.pl", "form_cgi.py"):
+        shutil.copy(APPS / name, scripts / name.replace("_cgi", "").replace(".", "-"))
+    heavy = (APPS / "heavy_cgi.py").read_text()
+    (scripts / "heavy-py").write_text(f"#!{sys.executable}\n{heavy}")
+    build_gitweb(site)
     for script in scripts.iterdir():
         script.chmod(0o755)
+
+
+def build_gitweb(site: Path) -> None:
+    """Put gitweb beside the scripts, with ten repositories to show."""
+    program = Path("/usr/share/gitweb/gitweb.cgi")
+    if not program.exists():
+        return
+    for number in range(10):
+        run = ["git", "init", "-q", "--bare", str(site / "git" / f"r{number}.git")]
+        subprocess.run(run, check=True)
+    (site / "gitweb.conf").write_text(f'$projectroot = "{site}/git";\n')
+    text = program.read_text().replace("/etc/gitweb.conf", f"{site}/gitweb.conf")
+    (site / "cgi-bin" / "gitweb").write_text(text)

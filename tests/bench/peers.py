@@ -126,14 +126,14 @@ class Stand:
         self.running.clear()
 
 
-def gateway(stand: Stand, engine: str = "gateway") -> None:
+def gateway(stand: Stand, engine: str = "gateway", start: str = "auto") -> None:
     pool = (
         '\n  [[site.route]]\n  path = "/app/"\n  pool = "app"\n\n[pool.app]\n'
         f'wsgi = "{stand.application}"\nengine = "{engine}"\ndirectory = "{stand.site}/app"\n'
         f'python = "{sys.executable}"\nprocesses = {WORKERS}\nmax_requests = 0\n'
     )
     user = 'user = "root"' if os.geteuid() == 0 else ""
-    file = stand.conf("gateway.toml", pool=pool, user=user)
+    file = stand.conf("gateway.toml", pool=pool, user=user, start=start)
     stand.start(sys.executable, "-m", "gateway", "run", "-c", file)
 
 
@@ -231,6 +231,7 @@ Start = Callable[[Stand], None]
 PEERS: dict[str, dict[str, Start]] = {
     "gateway": {"": gateway},
     "gateway, engine flup": {"": lambda stand: gateway(stand, "flup")},
+    "gateway, start exec": {"": lambda stand: gateway(stand, start="exec")},
     "nginx": {"": nginx},
     "lighttpd": {"": lighttpd},
     "Apache": {"": apache},

@@ -1,0 +1,9 @@
+import atexit
+
+
+def fails():
+    1 / 0
+
+
+atexit.register(fails)
+print("main")

@@ -1,0 +1,6 @@
+import os
+
+first = open("unclosed", "w")
+first.write("x" * 10)
+os.kept = first
+print("main")

@@ -1,0 +1,9 @@
+import atexit
+
+
+def bye():
+    print("bye")
+
+
+atexit.register(bye)
+raise KeyboardInterrupt

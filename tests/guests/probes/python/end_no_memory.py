@@ -1,0 +1,2 @@
+import sys
+raise MemoryError("none left")

@@ -1,0 +1,6 @@
+import os
+import sys
+print("a")
+sys.stdout.flush()
+os.close(1)
+print("b")

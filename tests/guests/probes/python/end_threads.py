@@ -1,0 +1,13 @@
+import sys
+import threading
+import time
+
+
+def work(number):
+    time.sleep(0.05 * number)
+    sys.stdout.write("thread %d\n" % number)
+
+
+for number in range(3):
+    threading.Thread(target=work, args=(number,)).start()
+print("main")

@@ -1,0 +1,4 @@
+value = "\d"
+print(value is "x")
+assert (value, "always true")
+print("\d")

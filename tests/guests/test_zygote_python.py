@@ -1,0 +1,748 @@
+"""Warm Python: a script that a zygote runs cannot tell that from being executed.
+
+Each probe is run both ways, on every Python that is found, and all that came of it is compared. What
+cannot be the same is in `DIFFERENT`, and nowhere else.
+"""
+
+import glob
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.guests import WORKER
+from gateway.process.spawn import heed_all_signals, spawn
+
+ZYGOTE = os.path.join(os.path.dirname(WORKER), "zygote.py")
+PROBES = Path(__file__).parent / "probes" / "python"
+
+DIFFERENT = {
+    "pid": "another process",
+    "parent": "the zygote instead of the keeper",
+    "proc cmdline": "the zygote's",
+    "proc environ": "the zygote's: what a process was started with",
+    "proc maps": "addresses",
+    "modules": "those that are preloaded are there",
+    "frozen": "what is preloaded is not collected",
+}
+"""Facts of probes/python/facts.py that may differ, and why."""
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIVEN": "by the settings"}
+
+
+def interpreters() -> list[str]:
+    """Every Python that this can find: one of each version, and the system's."""
+    found: dict[tuple[int, ...], str] = {}
+    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 15))]
+    paths = [shutil.which(name) for name in names]
+    paths += sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/*/bin/python")))
+    for path in ["/usr/bin/python3", *paths]:
+        if path and os.path.exists(path):
+            say = "import sys; print('%d %d' % sys.version_info[:2]); print(sys.executable)"
+            ran = subprocess.run([path, "-c", say], capture_output=True, text=True, check=False)
+            if ran.returncode == 0:
+                numbers, real = ran.stdout.splitlines()
+                version = tuple(map(int, numbers.split()))
+                if version >= (3, 6) or version == (2, 7):
+                    found.setdefault(version, real)
+    return [found[version] for version in sorted(found)]
+
+
+PYTHONS = interpreters()
+VERSIONS = ("2.7", *(f"3.{minor}" for minor in range(6, 15)))
+
+
+def version_of(python: str) -> str:
+    say = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-c", say], capture_output=True, text=True).stdout.strip()
+
+
+BY_VERSION = {version_of(python): python for python in PYTHONS}
+
+
+def here(version: str) -> str:
+    """Return the interpreter of a version, or skip by its name."""
+    if version not in BY_VERSION:
+        pytest.skip(f"Python {version} is not installed")
+    return BY_VERSION[version]
+
+
+@dataclass
+class Outcome:
+    out: bytes = b""
+    err: bytes = b""
+    status: int = 0
+
+
+@dataclass
+class Running:
+    """One order whose pipes we hold."""
+
+    id: int
+    out: int
+    err: int
+    stdin: int = -1
+    pid: int = 0
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def collect(self) -> None:
+        """Read both pipes to their ends, which is when everybody who held them is gone."""
+        open_fds = {self.out: b"", self.err: b""}
+        ended: dict[int, bytes] = {}
+        while len(ended) < 2:
+            waiting = [fd for fd in open_fds if fd not in ended]
+            ready, _, _ = select.select(waiting, (), (), 30)
+            assert ready, "nothing came for 30 seconds"
+            for fd in ready:
+                data = os.read(fd, 65536)
+                open_fds[fd] += data
+                if not data:
+                    ended[fd] = open_fds[fd]
+                    os.close(fd)
+        self.outcome.out, self.outcome.err = ended[self.out], ended[self.err]
+
+
+class Keeper:
+    """What the keeper does with a zygote."""
+
+    def __init__(self, python: str, *flags: str, environment: dict[str, str] | None = None) -> None:
+        self.environment = ENVIRONMENT if environment is None else environment
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(30)
+        self.log, writer = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [python, *flags, ZYGOTE, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                env=self.environment,
+                pass_fds=[theirs.fileno()],
+            )
+        finally:
+            os.close(writer)
+            theirs.close()
+        self.orders = 0
+        self.failed: dict[int, str] = {}
+        self.started: dict[int, int] = {}
+        self.ended: dict[int, tuple[int, int, int, int]] = {}
+        self.learned: list[set[str]] = []
+        self.warned: list[str] = []
+        self.changed: list[str] = []
+        message = self.sock.recv(300000)
+        assert message[:1] == b"H"
+        assert struct.unpack("<I", message[1:]) == (self.process.pid,)
+
+    def hear(self) -> None:
+        """Take one message."""
+        message = self.sock.recv(300000)
+        kind, rest = message[:1], message[1:]
+        if kind == b"S":
+            id, pid = struct.unpack("<II", rest)
+            self.started[id] = pid
+        elif kind == b"F":
+            self.failed[struct.unpack("<I", rest[:4])[0]] = rest[4:].decode()
+        elif kind == b"X":
+            pid, status, user, system, memory = struct.unpack("<IiQQQ", rest)
+            assert pid not in self.ended
+            self.ended[pid] = (status, user, system, memory)
+        elif kind == b"L":
+            self.learned.append({name.decode() for name in rest.split(b"\0")})
+        elif kind == b"W":
+            self.warned.append(rest.decode())
+        elif kind == b"C":
+            self.changed.append(rest.decode())
+        else:
+            raise EOFError(message)
+
+    def preload(self, *names: str) -> None:
+        self.sock.send(b"P" + "\0".join(names).encode())
+
+    def order(
+        self, script: Path, stdin: bytes | int | None = None, extra: dict[str, str] | None = None
+    ) -> Running:
+        self.orders += 1
+        out, their_out = os.pipe()
+        err, their_err = os.pipe()
+        their_in = input_descriptor(stdin)
+        path, directory = os.fsencode(script), os.fsencode(script.parent)
+        block = "\0".join(f"{k}={v}" for k, v in (self.environment | (extra or {})).items())
+        head = struct.pack("<IHH", self.orders, len(path), len(directory))
+        message = b"R" + head + path + directory + os.fsencode(block)
+        socket.send_fds(self.sock, [message], [their_in, their_out, their_err])
+        for fd in (their_in, their_out, their_err):
+            os.close(fd)
+        return Running(self.orders, out, err)
+
+    def begin(self, running: Running) -> str:
+        """Wait until an order runs; return why it does not."""
+        while running.id not in self.started:
+            if running.id in self.failed:
+                return self.failed[running.id]
+            self.hear()
+        running.pid = self.started[running.id]
+        return ""
+
+    def finish(self, running: Running) -> Outcome:
+        assert self.begin(running) == ""
+        running.collect()
+        while running.pid not in self.ended:
+            self.hear()
+        running.outcome.status = self.ended[running.pid][0]
+        return running.outcome
+
+    def run(
+        self, script: Path, stdin: bytes | int | None = None, extra: dict[str, str] | None = None
+    ) -> Outcome:
+        return self.finish(self.order(script, stdin, extra))
+
+    def why_not(self, script: Path, extra: dict[str, str] | None = None) -> str:
+        """Return why an order cannot run."""
+        running = self.order(script, extra=extra)
+        why = self.begin(running)
+        assert why
+        running.collect()
+        assert (running.outcome.out, running.outcome.err) == (b"", b"")
+        return why
+
+    def close(self) -> str:
+        """Leave; return what the zygote itself said."""
+        self.sock.close()
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        os.set_blocking(self.log, False)
+        try:
+            return os.read(self.log, 65536).decode()
+        except BlockingIOError:  # a child that lives on holds it
+            return ""
+        finally:
+            os.close(self.log)
+
+
+def input_descriptor(stdin: bytes | int | None) -> int:
+    """Return a descriptor to read what is given from: nothing, a pipe, or a file that is open."""
+    if stdin is None:
+        return os.open("/dev/null", os.O_RDONLY)
+    if isinstance(stdin, int):
+        os.lseek(stdin, 0, os.SEEK_SET)
+        return os.dup(stdin)
+    reader, writer = os.pipe()
+    os.write(writer, stdin)
+    os.close(writer)
+    return reader
+
+
+def executed(
+    script: Path, stdin: bytes | int | None, environment: dict[str, str], gone: bool = False
+) -> Outcome:
+    """Start a script as the keeper does without a zygote."""
+    heed_all_signals()
+    out, their_out = os.pipe()
+    err, their_err = os.pipe()
+    their_in = input_descriptor(stdin)
+    path = os.fsencode(script)
+    entries = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+    directory = os.fsencode(script.parent)
+    pid = spawn(path, (path,), entries, directory, their_in, their_out, their_err)
+    for fd in (their_in, their_out, their_err):
+        os.close(fd)
+    running = Running(0, out, err)
+    running.collect()
+    running.outcome.status = os.waitpid(pid, 0)[1]
+    return running.outcome
+
+
+@pytest.fixture
+def make_keeper() -> Iterator[Callable[..., Keeper]]:
+    keepers: list[Keeper] = []
+
+    def make(python: str = PYTHONS[-1], *flags: str, **options: dict[str, str]) -> Keeper:
+        keepers.append(Keeper(python, *flags, **options))
+        return keepers[-1]
+
+    yield make
+    for keeper in keepers:
+        if keeper.sock.fileno() >= 0:
+            keeper.close()
+
+
+@pytest.fixture
+def make_script(tmp_path: Path) -> Callable[..., Path]:
+    """Write a script that has not changed for a while, so that its code is kept."""
+
+    def make(text: str | bytes, python: str = PYTHONS[-1], flags: str = "", name: str = "") -> Path:
+        source = text.encode() if isinstance(text, str) else text
+        path = tmp_path / (name or "script.py")
+        path.write_bytes(f"#!{python} {flags}".rstrip().encode() + b"\n" + source)
+        path.chmod(0o755)
+        settle(path)
+        return path
+
+    return make
+
+
+def settle(path: Path) -> None:
+    """Let a file be an hour old for all who look at its time of change (not its inode's)."""
+    when = time.time() - 3600
+    os.utime(path, (when, when))
+
+
+# The same both ways
+
+PRELOADED = ("cgi", "json", "datetime", "sqlite3", "html", "traceback", "logging", "subprocess")
+
+INPUTS: dict[str, bytes] = {
+    "input_text": b"first\nsecond\nthird",
+    "input_bytes": b"0123456789" * 10,
+}
+EXTRA: dict[str, dict[str, str]] = {
+    "form": {"REQUEST_METHOD": "GET", "QUERY_STRING": "a=1&b=2&a=%E4"},
+    "facts": {"TZ": "Asia/Tokyo", "HTTP_X": "\udce4 b", "EMPTY": ""},
+    "process_subprocess": {"HTTP_COOKIE": "a=b"},
+}
+
+
+def compare(
+    keeper: Keeper, script: Path, stdin: bytes | int | None = None, extra: dict[str, str] | None = None
+) -> None:
+    """Run a script executed and twice warm; all that came of it has to be the same."""
+    cold = executed(script, stdin, keeper.environment | (extra or {}))
+    for _ in range(2):
+        running = keeper.order(script, stdin, extra)
+        if keeper.begin(running):
+            running.collect()
+            continue  # it says that it cannot: it is executed
+        warm = keeper.finish(running)
+        assert facts(warm.out) == facts(cold.out)
+        assert warm.err.decode(errors="replace") == cold.err.decode(errors="replace")
+        assert warm.status == cold.status
+
+
+def facts(out: bytes) -> list[str]:
+    lines = out.decode(errors="surrogateescape").splitlines()
+    return [line for line in lines if line.partition(": ")[0] not in DIFFERENT]
+
+
+PROBE_NAMES = sorted(path.stem for path in PROBES.glob("*.py"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("preloaded", [(), PRELOADED], ids=["bare", "preloaded"])
+def test_a_script_cannot_tell(version, preloaded, make_keeper, make_script):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload(*preloaded)
+    wrong = []
+    for name in PROBE_NAMES:
+        script = make_script((PROBES / f"{name}.py").read_bytes(), python, name=f"{name}.py")
+        try:
+            compare(keeper, script, INPUTS.get(name), EXTRA.get(name))
+        except AssertionError as error:
+            wrong.append(f"{name}: {error}")
+    assert not wrong, "\n\n".join(wrong)
+    assert "Traceback" not in keeper.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("flags", ["-u", "-E", "-s", "-O", "-OO", "-B", "-Wd", "-S", "-I", "-sEB"])
+def test_flags_of_the_interpreter_are_the_scripts(version, flags, make_keeper, make_script):
+    python = here(version)
+    if flags == "-I" and version == "2.7":
+        pytest.skip("Python 2.7 has no -I")
+    keeper = make_keeper(python, flags)
+    for name in ("facts", "output_order", "end_exception"):
+        text = (PROBES / f"{name}.py").read_bytes()
+        compare(keeper, make_script(text, python, flags, name=f"{name}.py"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"LANG": "C"},
+        {"LC_ALL": "C.UTF-8"},
+        {"PYTHONIOENCODING": "latin-1:replace"},
+        {"PYTHONUNBUFFERED": "1"},
+        {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_environment_are_the_scripts(version, settings, make_keeper, make_script):
+    python = here(version)
+    keeper = make_keeper(python, environment=ENVIRONMENT | settings)
+    for name in ("facts", "output_not_encodable"):
+        text = (PROBES / f"{name}.py").read_bytes()
+        compare(keeper, make_script(text, python, name=f"{name}.py"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_input_that_is_a_file(version, make_keeper, make_script, tmp_path):
+    python = here(version)
+    keeper = make_keeper(python)
+    with open(tmp_path / "body", "w+b") as file:
+        file.write(b"0123456789" * 2000)
+        file.flush()
+        for name in ("facts", "input_text", "input_bytes"):
+            text = (PROBES / f"{name}.py").read_bytes()
+            compare(keeper, make_script(text, python, name=f"{name}.py"), file.fileno())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_script_reached_by_a_symbolic_link(version, make_keeper, make_script, tmp_path):
+    python = here(version)
+    keeper = make_keeper(python)
+    script = make_script((PROBES / "facts.py").read_bytes(), python, name="facts.py")
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.cgi"
+    link.symlink_to(script)
+    compare(keeper, link)
+
+
+RANDOM = """
+import os, random, sys, tempfile
+print((random.random(), os.urandom(4), tempfile.mktemp()))
+if sys.version_info[0] > 2:
+    import secrets, uuid
+    print((secrets.token_hex(), uuid.uuid4(), uuid.uuid1()))
+if "multiprocessing.process" in sys.modules:
+    print(sys.modules["multiprocessing.process"].current_process().authkey)
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_random_differs_between_requests(version, make_keeper, make_script):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload("random", "uuid", "secrets", "tempfile", "multiprocessing.process")
+    script = make_script(RANDOM, python)
+    first, second = (keeper.run(script).out.splitlines() for _ in range(2))
+    assert len(first) >= 2
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+# Scripts and modules that change
+
+
+def test_an_edited_script_is_run_as_it_is_now(make_keeper, make_script):
+    keeper = make_keeper()
+    script = make_script("print(1)")
+    for number in range(5):
+        script.write_text(f"print({number})")
+        assert keeper.run(script).out == b"%d\n" % number
+
+
+def test_a_replaced_script_of_the_same_size_and_time_is_another(make_keeper, make_script, tmp_path):
+    keeper = make_keeper()
+    script = make_script("print(1)")
+    assert keeper.run(script).out == b"1\n"
+    other = make_script("print(2)", name="other.py")
+    found = script.stat()
+    os.utime(other, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    other.rename(script)
+    assert keeper.run(script).out == b"2\n"
+
+
+def packages(tmp_path: Path) -> dict[str, str]:
+    """Make a directory for packages of the system that a test can write to."""
+    (tmp_path / "site-packages").mkdir()
+    return ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "site-packages")}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_edited_module_makes_the_zygote_useless(version, make_keeper, make_script, tmp_path):
+    keeper = make_keeper(here(version), environment=packages(tmp_path))
+    module = tmp_path / "site-packages" / "ours.py"
+    module.write_text("value = 1\n")
+    settle(module)
+    keeper.preload("ours")
+    script = make_script("import ours\nprint(ours.value)\n", here(version))
+    assert keeper.run(script).out == b"1\n"
+    module.write_text("value = 22\n")
+    deadline = time.monotonic() + 10
+    while not keeper.changed:  # it looks once a second
+        assert time.monotonic() < deadline
+        running = keeper.order(script)
+        if keeper.begin(running):
+            running.collect()
+        else:
+            assert keeper.finish(running).out == b"1\n"
+    assert "ours.py changed" in keeper.changed[0]
+    assert "ours.py changed" in keeper.why_not(script)
+    keeper.sock.send(b"Q")
+    assert keeper.process.wait(10) == 0
+
+
+# Modules that are preloaded
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_script_loaded_is_learned(version, make_keeper, make_script, tmp_path):
+    keeper = make_keeper(here(version), environment=packages(tmp_path))
+    (tmp_path / "site-packages" / "ours.py").write_text("import string\n")
+    (tmp_path / "own.py").write_text("")
+    script = make_script("import ours, own, xml.dom.minidom\n", here(version))
+    keeper.run(script)
+    keeper.run(script)
+    assert {"ours", "string", "xml.dom.minidom"} <= keeper.learned[0]
+    assert not {"own", "__main__", "sys"} & keeper.learned[0]
+    keeper.preload(*keeper.learned[0])
+    keeper.learned.clear()
+    keeper.run(script)
+    assert not keeper.learned
+    assert not keeper.warned
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import threading\nt = threading.Thread(target=__import__('time').sleep, args=(60,))\n"
+         "t.daemon = True\nt.start()\n", "it starts threads"),
+        ("import socket\ns = socket.socket()\n", "it leaves descriptors open"),
+        ("import os\nfd = os.dup(0)\n", "it leaves descriptors open"),
+    ],
+    ids=["thread", "socket", "descriptor"],
+)  # fmt: skip
+def test_a_module_that_cannot_be_forked(version, text, why, make_keeper, tmp_path):
+    keeper = make_keeper(here(version), environment=packages(tmp_path))
+    (tmp_path / "site-packages" / "bad.py").write_text(text)
+    keeper.preload("json", "bad", "datetime")
+    keeper.hear()
+    assert keeper.warned == [f"bad: cannot be preloaded: {why}"]
+    assert keeper.process.wait(10) == 75
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "text",
+    ["1 / 0", "raise SystemExit(3)", "print('noise'); import sys; sys.stdout.write('more')", "?"],
+)
+def test_a_module_that_is_odd_harms_no_script(version, text, make_keeper, make_script, tmp_path):
+    keeper = make_keeper(here(version), environment=packages(tmp_path))
+    (tmp_path / "site-packages" / "odd.py").write_text(text + "\n")
+    keeper.preload("odd", "no_such_module")
+    script = make_script("print(1)", here(version))
+    assert keeper.run(script).out == b"1\n"
+    assert any(line.startswith("no_such_module: not preloaded: ") for line in keeper.warned)
+
+
+def test_a_module_that_is_not_the_systems_is_not_loaded(make_keeper, make_script, tmp_path):
+    keeper = make_keeper(environment=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
+    (tmp_path / "own.py").write_text("open('loaded', 'w')")
+    keeper.preload("own")
+    keeper.run(make_script(""))
+    assert "is not the system's" in keeper.warned[0]
+    assert not (tmp_path / "loaded").exists()
+
+
+# What cannot run here is left to be executed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_does_not_compile_is_left_to_the_interpreter(version, make_keeper, make_script):
+    keeper = make_keeper(here(version))
+    assert "does not compile" in keeper.why_not(make_script("print(", here(version)))
+    assert keeper.why_not(make_script(b"# \xff\nprint(1)", here(version)))
+    assert keeper.why_not(make_script(b"print(1)\0", here(version)))
+
+
+def test_what_cannot_be_read_is_left_to_the_interpreter(make_keeper, tmp_path):
+    keeper = make_keeper()
+    assert "cannot be read" in keeper.why_not(tmp_path / "nowhere.py")
+    os.mkfifo(tmp_path / "fifo.py")
+    assert keeper.why_not(tmp_path / "fifo.py")
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "LANG", "LC_ALL", "LD_PRELOAD", "PYTHONHASHSEED"])
+def test_other_settings_of_the_interpreter_need_another(name, make_keeper, make_script):
+    keeper = make_keeper()
+    assert "settings of the interpreter" in keeper.why_not(make_script(""), {name: "x"})
+
+
+def test_a_directory_that_is_not_there(make_keeper, make_script, tmp_path):
+    keeper = make_keeper()
+    script = make_script("")
+    head = struct.pack("<IHH", 7, len(os.fsencode(script)), 8)
+    fds = [os.open("/dev/null", os.O_RDWR) for _ in range(3)]
+    message = b"R" + head + os.fsencode(script) + b"/nowhere"
+    socket.send_fds(keeper.sock, [message], fds)
+    for fd in fds:
+        os.close(fd)
+    keeper.hear()
+    assert keeper.failed
+
+
+def test_an_order_without_its_descriptors(make_keeper, make_script):
+    keeper = make_keeper()
+    script = os.fsencode(make_script(""))
+    keeper.sock.send(b"R" + struct.pack("<IHH", 7, len(script), 1) + script + b"/")
+    keeper.hear()
+    assert "descriptors" in keeper.failed[7]
+
+
+# Processes
+
+EVERYWHERE = pytest.mark.parametrize("version", VERSIONS)
+
+
+@EVERYWHERE
+def test_a_killed_script_is_reaped(version, make_keeper, make_script):
+    keeper = make_keeper(here(version))
+    running = keeper.order(make_script("import time\ntime.sleep(60)", here(version)))
+    assert keeper.begin(running) == ""
+    assert os.getpgid(running.pid) == running.pid
+    os.killpg(running.pid, signal.SIGKILL)
+    assert keeper.finish(running).status == signal.SIGKILL
+
+
+@EVERYWHERE
+def test_a_script_that_hangs_holds_nobody(version, make_keeper, make_script):
+    keeper = make_keeper(here(version))
+    slow = keeper.order(make_script("import time\ntime.sleep(60)", here(version), name="slow.py"))
+    quick = make_script("print(1)", here(version), name="quick.py")
+    for _ in range(5):
+        assert keeper.run(quick).out == b"1\n"
+    assert keeper.begin(slow) == ""
+    os.kill(slow.pid, signal.SIGKILL)
+    keeper.finish(slow)
+
+
+@EVERYWHERE
+def test_two_scripts_at_once(version, make_keeper, make_script, tmp_path):
+    """Each writes to the other by a FIFO, so neither could end alone."""
+    keeper = make_keeper(here(version))
+    text = "import sys\nwith open('fifo', '{}') as file:\n    {}\n"
+    os.mkfifo(tmp_path / "fifo")
+    reads = make_script(text.format("r", "print(file.read())"), here(version), name="reads.py")
+    writes = make_script(text.format("w", "file.write('hello')"), here(version), name="writes.py")
+    one, other = keeper.order(reads), keeper.order(writes)
+    assert keeper.finish(one).out == b"hello\n"
+    assert keeper.finish(other).status == 0
+    assert one.pid != other.pid
+
+
+@EVERYWHERE
+def test_scripts_live_on_when_the_keeper_is_gone(version, make_keeper, make_script, tmp_path):
+    keeper = make_keeper(here(version))
+    os.mkfifo(tmp_path / "gate")
+    running = keeper.order(make_script("print(open('gate').read())", here(version)))
+    assert keeper.begin(running) == ""
+    keeper.sock.close()
+    assert keeper.process.wait(10) == 0
+    (tmp_path / "gate").write_text("go on")
+    running.collect()
+    assert running.outcome.out == b"go on\n"
+
+
+def test_told_to_leave_it_waits_for_its_scripts(make_keeper, make_script, tmp_path):
+    keeper = make_keeper()
+    os.mkfifo(tmp_path / "gate")
+    script = make_script("print(open('gate').read())")
+    running = keeper.order(script)
+    assert keeper.begin(running) == ""
+    keeper.sock.send(b"Q")
+    assert "leaves" in keeper.why_not(script)
+    (tmp_path / "gate").write_text("go on")
+    assert keeper.finish(running).out == b"go on\n"
+    assert keeper.process.wait(10) == 0
+
+
+def proc_status(pid: int, name: str) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
+
+
+@EVERYWHERE
+def test_three_hundred_requests_leave_nothing(version, make_keeper, make_script):
+    keeper = make_keeper(here(version))
+    script = make_script("import json\nprint(json.dumps({'a': [1]}))", here(version))
+    descriptors = memory = 0
+    for number in range(300):
+        running = keeper.order(script)
+        assert keeper.finish(running).out == b'{"a": [1]}\n'
+        if number == 20:
+            descriptors = len(os.listdir(f"/proc/{keeper.process.pid}/fd"))
+            memory = proc_status(keeper.process.pid, "VmRSS")
+    assert len(os.listdir(f"/proc/{keeper.process.pid}/fd")) == descriptors
+    assert proc_status(keeper.process.pid, "VmRSS") <= memory + 200
+    assert len(keeper.ended) == 300
+    children = Path(f"/proc/{keeper.process.pid}/task/{keeper.process.pid}/children")
+    assert children.read_text() == ""
+
+
+def test_figures_of_a_script(make_keeper, make_script):
+    keeper = make_keeper()
+    script = make_script("x = b'x' * (64 << 20)\nfor i in range(2000000): pass\n")
+    running = keeper.order(script)
+    keeper.finish(running)
+    _, user, system, memory = keeper.ended[running.pid]
+    assert user + system > 20_000
+    assert memory > 64 << 10
+
+
+@EVERYWHERE
+def test_nobody_reads_what_a_script_writes(version, make_keeper, make_script):
+    """A broken pipe: the same words and the same status."""
+    python = here(version)
+    keeper = make_keeper(python)
+    script = make_script("import sys\nsys.stdin.readline()\nprint('x' * 100)\n", python)
+    outcomes = []
+    for warm in (True, False):
+        running, gate = waiting_for_input(keeper, script, warm)
+        os.close(running.out)
+        os.write(gate, b"go\n")
+        os.close(gate)
+        running.outcome.err = read_all(running.err)
+        if warm:
+            while running.pid not in keeper.ended:
+                keeper.hear()
+            running.outcome.status = keeper.ended[running.pid][0]
+        else:
+            running.outcome.status = os.waitpid(running.pid, 0)[1]
+        outcomes.append((running.outcome.err, running.outcome.status))
+    assert outcomes[0] == outcomes[1]
+    assert b"Broken pipe" in outcomes[0][0]
+
+
+def waiting_for_input(keeper: Keeper, script: Path, warm: bool) -> tuple[Running, int]:
+    reader, gate = os.pipe()
+    if warm:
+        keeper.orders += 1
+    out, their_out = os.pipe()
+    err, their_err = os.pipe()
+    path, directory = os.fsencode(script), os.fsencode(script.parent)
+    entries = [os.fsencode(f"{name}={value}") for name, value in keeper.environment.items()]
+    running = Running(keeper.orders, out, err)
+    if warm:
+        head = struct.pack("<IHH", keeper.orders, len(path), len(directory))
+        message = b"R" + head + path + directory + b"\0".join(entries)
+        socket.send_fds(keeper.sock, [message], [reader, their_out, their_err])
+        assert keeper.begin(running) == ""
+    else:
+        heed_all_signals()
+        running.pid = spawn(path, (path,), entries, directory, reader, their_out, their_err)
+    for fd in (reader, their_out, their_err):
+        os.close(fd)
+    return running, gate
+
+
+def read_all(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def test_all_versions_that_are_installed_are_found():
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" in BY_VERSION or "3.11" in BY_VERSION
