@@ -270,6 +270,7 @@ class Streams(object):
             if stream is not now:
                 setattr(sys, name, stream)
                 setattr(sys, "__%s__" % name, stream)
+        self.made = None  # at the end a stream writes what it holds only if nobody holds it
 
 
 class Main(object):
@@ -300,6 +301,7 @@ def reseed():
     modules = sys.modules
     if sys.version_info < (3, 7) and "random" in modules:  # from 3.7 on it does so itself
         modules["random"].seed()
+        close_random()
     if "numpy.random" in modules:
         modules["numpy.random"].seed()
     if "multiprocessing.process" in modules:
@@ -329,8 +331,8 @@ class Program(object):
         self.source = None
         self.path = path
         try:
-            if OLD and not all_ascii(source):
-                raise Unable("it is not ASCII, and says no encoding")  # an error only from a file
+            if not readable(source):
+                raise Unable("it does not compile: it is not in the encoding that it says")
             self.code, said = quietly(lambda: compile(source, path, "exec", 0, True), False)
             if said:
                 self.source = source
@@ -344,18 +346,26 @@ class Program(object):
         return self.code if self.source is None else compile(self.source, self.path, "exec", 0, True)
 
 
-def all_ascii(source):
-    """Whether Python 2 takes `source` from a file: it is ASCII or says (PEP 263) what it is."""
+def readable(source):
+    """Whether the interpreter would take `source` from a file: it can be decoded (PEP 263).
+
+    `compile` is content with less: comments that are in no encoding.
+    """
     import re
 
+    encoding = "ascii" if OLD else "utf-8"
     if source.startswith(b"\xef\xbb\xbf"):
-        return True
+        encoding = "utf-8"
     for line in source.splitlines()[:2]:
-        if re.match(br"[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+", line):
-            return True
+        said = re.match(br"[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)", line)
+        if said:
+            encoding = said.group(1).decode("ascii")
+            break
+        if not re.match(br"[ \t\f]*(#|$)", line):
+            break
     try:
-        source.decode("ascii")
-    except UnicodeDecodeError:
+        source.decode(encoding)
+    except (LookupError, UnicodeError):
         return False
     return True
 
@@ -415,6 +425,18 @@ class Programs(object):
 
 
 # Modules imported beforehand
+
+
+def close_random():
+    """Let Python 2 close what it reads random numbers from; it looks whether that is still open."""
+    if not OLD:
+        return
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink("/proc/self/fd/" + name) == "/dev/urandom":
+                os.close(int(name))
+        except OSError:
+            pass  # the listing's own
 
 
 def freeze():
@@ -498,6 +520,7 @@ class Modules(object):
             HELD.hide()
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()  # what it printed must not come out of a child
+            close_random()
             why = None
             if len(os.listdir("/proc/self/task")) > len(threads):
                 why = "it starts threads"
@@ -701,10 +724,20 @@ class End(object):
     def leave(self):
         if self.status is None or self.doubtful():
             return
-        if not flushed():
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None and not stream.closed:
+                    stream.flush()
+        except BaseException:  # the interpreter will come upon it again, and say so
             return
+        sys.modules["atexit"]._clear()  # they have been called, and hold the script's globals
         self.take_down()
-        if not left_to_tell(self.modules.known) and flushed():
+        for name in NAMES[1:]:
+            try:
+                getattr(sys, name).flush()
+            except BaseException:  # the script closed it, or took it apart
+                setattr(sys, name, None)
+        if not left_to_tell(self.modules.known):
             os._exit(self.status)
 
     def doubtful(self):
@@ -721,6 +754,8 @@ class End(object):
     def take_down(self):
         """Let go of the modules that are not the zygote's."""
         known, loaded = self.modules.known, sys.modules
+        if gc.isenabled():
+            gc.collect()  # also puts a file's buffer before the file: their finalizers' order below
         for name in GONE:
             if hasattr(sys, name):
                 setattr(sys, name, None)
@@ -744,17 +779,6 @@ class End(object):
         gc.collect()
 
 
-def flushed():
-    """Flush the standard streams as at the end; return whether that went well."""
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-    except BaseException:  # the interpreter will come upon it again, and say so
-        return False
-    return True
-
-
 def left_to_tell(known):
     """Whether an object that did not exist in the zygote could still do something at its end."""
     judged = {}
@@ -775,6 +799,15 @@ def left_to_tell(known):
 
 
 END = End()
+
+
+def flush():
+    """Flush as the interpreter does when a main program has run (`flush_io`)."""
+    for name in ("stderr", "stdout"):
+        try:
+            getattr(sys, name).flush()
+        except BaseException:  # not an error of the script's until the very end
+            pass
 
 
 def uncaught(kind, error, trace):
@@ -841,8 +874,7 @@ class Child(object):
             sys.orig_argv[-2:] = [script]
         if not SAFE_PATH:
             sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
-        if not OLD:
-            sys.path_importer_cache[script] = None  # it has looked whether this is an archive
+        sys.path_importer_cache[script] = no_archive(script)
         reseed()
         HELD.once = True
         space = MAIN.fresh(script)
@@ -861,6 +893,7 @@ class Child(object):
     def finish(self, error):
         """Do what comes after a script, which may have ended by an exception; return what it exits
         with."""
+        flush()
         self.learn()
         if error is None:
             code = None
@@ -871,19 +904,30 @@ class Child(object):
             if type(error) is KeyboardInterrupt and sys.version_info >= (3, 8):
                 interrupted()
         if code is None or isinstance(code, int):
-            END.status = (code or 0) & 0xFF if abs(code or 0) < 1 << 63 else 0xFF
+            number = int(code or 0)
+            END.status = number & 0xFF if abs(number) < 1 << 63 else None
         else:
             END.status = 1
         return code
 
     def framed(self, kind, error, trace):
         """`finish` for an exception that has come through a frame of zygote.py."""
+        flush()
         self.learn()
         if OLD:
             sys.exc_clear()
         else:
             error.__traceback__ = trace.tb_next
         return uncaught(kind, error, trace.tb_next)
+
+
+def no_archive(script):
+    """Return what an interpreter remembers that has looked whether its script is an archive."""
+    if not OLD:
+        return None
+    import imp
+
+    return imp.NullImporter(script)
 
 
 def name_process(script):

@@ -10,16 +10,17 @@ package zygote;
 #
 #     perl FLAGS -I DIRECTORY-OF-THIS-FILE -Mzygote=CONTROL /dev/./././null
 #
-# with some 500 "./" (see `find_main`; a plain /dev/null does as well, but for one message),
-# so that `import` runs when perl has opened its main program (/dev/null, as descriptor 3) and has not
-# read from it. The loop below runs inside of `import`. In a child, descriptor 3 becomes the script,
-# a source filter puts `#line 1 "/the/script"` before its first line, and `import` returns: perl
-# reads, compiles and runs the script as its main program. Exit codes, END, DATA, die, BEGIN, $^S,
-# caller, the switches on the #! line are perl's own. The script's compiled code is not kept.
+# with 500 "./" (see `find_main`; a plain /dev/null does as well, but for one message). So `import`
+# runs when perl has opened its main program, /dev/null, as descriptor 3, and has not read from it.
+# The loop below runs inside of `import`. In a child, descriptor 3 becomes the script, a source
+# filter puts `#line 1 "/the/script"` before its first line, and `import` returns: perl reads,
+# compiles and runs the script as its main program. Exit codes, END, DATA, die, BEGIN, $^S, caller,
+# the switches on the #! line are perl's own. The script's compiled code is not kept.
 #
-# FLAGS: as the #! line has them, of -w -W -X -t -T -U -C -s -l -n -p -a -F -0 -M -m. Not -x -d -D -i
-# -u -v, and none that takes the next word. CONTROL: a SOCK_SEQPACKET socket above 3. 3 is
-# not open, so that perl opens /dev/null there. Descriptor 0 is /dev/null, 1 and 2 go to the log.
+# FLAGS: as the #! line has them, of -w -W -X -t -T -U -C -s -l -n -p -a -F -0 -M -m. Not -x -d -D
+# -i -u -v, and none that takes the next word. CONTROL: a SOCK_SEQPACKET socket, above 3.
+# Descriptor 3 is not open, so that perl opens its main program there. 0 is /dev/null, 1 and 2 go to
+# the log.
 #
 # MESSAGES, little-endian, one in a datagram
 #
@@ -46,8 +47,8 @@ package zygote;
 #     is not seen. %zygote:: exists, and one END block of it that runs last.
 #   - getppid is the zygote. /proc/self/cmdline has only the script's path, /proc/self/environ is
 #     the zygote's, maximal resident memory has what it shares with the zygote.
-#   - the numbers of string evals, "(eval 7)", go on from those of the zygote. Objects that are left for
-#     global destruction go in another order, that Perl leaves open.
+#   - the numbers of string evals, "(eval 7)", go on from those of the zygote. Objects that are left
+#     for global destruction go in another order, which Perl leaves open.
 #   - keys and values of a hash come in an order that is the same for all children of one zygote.
 
 use strict;
@@ -470,10 +471,11 @@ sub find_main {
     open(my $maps, '<', '/proc/self/maps') or return;
     local $/ = "\n";    # -0 of FLAGS may have another
     my ($start, $end) = map { /^([0-9a-f]+)-([0-9a-f]+) rw.*\[heap\]$/ ? ($1, $2) : () } <$maps>;
+    return unless defined $end;
     # Not hex(), which under -W complains of numbers over 32 bits.
-    ($start, $end) = map { unpack('Q>', pack('H16', substr('0' x 16 . ($_ // 0), -16))) } $start, $end;
+    $_ = unpack('Q>', pack('H16', substr('0' x 16 . $_, -16))) for $start, $end;
     my $heap;
-    return unless $end && sysseek($memory, $start, 0);
+    return unless sysseek($memory, $start, 0);
     return unless (sysread($memory, $heap, $end - $start) || 0) == $end - $start;
     $sought = substr($sought, 1) . "\0";
     for (my $at = -1; ($at = index($heap, $sought, $at + 1)) > 0;) {

@@ -16,7 +16,7 @@ from gateway.process.beneath import open_beneath
 from gateway.process.channel import environment_pairs
 from gateway.process.spawn import NoDirectory
 from gateway.process.spec import ScriptRoot, SpawnFailed
-from gateway.process.warm import Cold, Recipe, recipe
+from gateway.process.warm import Cold, Recipe, is_light, recipe
 from gateway.wire.cgi_env import refused
 
 PATH = b"/usr/local/bin:/usr/bin:/bin"
@@ -26,6 +26,9 @@ _FRESH = 1.0
 """Seconds for which a root directory that was looked at is taken to be the one at its path, and a
 script to be the file that it was. A deployment that renames a new tree into place is seen after
 that; whatever is wrong with a file that is started without another look, exec tells."""
+
+SOURCE = 1 << 18
+"""Bytes of a script that are looked through for what it loads."""
 
 _HARMLESS_MAX = 256
 
@@ -153,9 +156,12 @@ class Root:
             # As if its interpreter stood in it. A #! line of its own would add flags to that.
             first = b"#!" + argv[0] + b"\n" + first.partition(b"\n")[2]
         try:
-            return recipe(first, self._which), ""
+            found = recipe(first, self._which)
         except Cold as cold:
             return None, str(cold)
+        if self.spec.start == "auto" and found.language == "perl" and is_light(head(path, SOURCE)):
+            return None, "it loads no module, so that a new process is as quick"
+        return found, ""
 
     def _which(self, name: str) -> str | None:
         return shutil.which(name, path=os.fsdecode(self._environment[b"PATH"]))
@@ -213,14 +219,14 @@ def _entries(environment: dict[bytes, bytes]) -> list[bytes]:
     return [name + b"=" + value for name, value in environment.items()]
 
 
-def head(path: bytes) -> bytes:
+def head(path: bytes, size: int = diagnosis.HEAD) -> bytes:
     """Return the first bytes of a file, or b"" if it cannot be read. Never waits for a FIFO."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
         return b""
     try:
-        return os.read(fd, diagnosis.HEAD)
+        return os.read(fd, size)
     except OSError:
         return b""
     finally:

@@ -368,7 +368,8 @@ def _command(recipe: Recipe, control: int) -> tuple[bytes, ...]:
         words += [ZYGOTE_PYTHON, str(control)]
     else:
         directory = os.path.dirname(ZYGOTE_PERL)
-        words += ["-I", directory, f"-Mzygote={control}", "/dev/null"]
+        # A long name of /dev/null: the zygote puts each script's in its place.
+        words += ["-I", directory, f"-Mzygote={control}", f"/dev/{'./' * 500}null"]
     return tuple(os.fsencode(word) for word in words)
 
 

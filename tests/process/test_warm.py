@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process.warm import Cold, Recipe, recipe
+from gateway.process.warm import Cold, Recipe, is_light, recipe
 
 PYTHON = sys.executable
 
@@ -92,3 +92,17 @@ def test_what_is_cold_says_why(interpreters: Path, line: str, why: str) -> None:
 def test_words_about_the_option_elsewhere_do_not_count(interpreters: Path) -> None:
     text = f"#!{interpreters}/perl\nprint 'gateway: start=exec';\n"
     assert recipe(text.encode(), which).language == "perl"
+
+
+@pytest.mark.parametrize(
+    ("source", "light"),
+    [
+        ("print 1;", True),
+        ("use strict; # use CGI\nuse warnings;\n  use utf8;\nuse 5.010;\nuse v5.36;\n", True),
+        ("use strict;\nuse CGI;\n", False),
+        ("if (1) {\n  require POSIX;\n}", False),
+        ("use lib '/x';\nuse My::Thing qw(a b);", False),
+    ],
+)
+def test_perl_that_loads_nothing_is_light(source: str, light: bool) -> None:
+    assert is_light(f"#!/usr/bin/perl\n{source}\n".encode()) is light

@@ -24,6 +24,7 @@ print("parent", open("/proc/%d/cmdline" % os.getppid()).read().replace(chr(0), "
 print(os.environ.get("QUERY_STRING"), os.getcwd(), sys.argv[0], os.getpgid(0) == os.getpid())
 """
 PERL = """#!/usr/bin/perl
+use POSIX ();
 open(my $parent, '<', '/proc/' . getppid() . '/cmdline'); my $line = <$parent>; $line =~ tr/\\0/ /;
 print "parent $line\\n$ENV{QUERY_STRING} ", (-d '.' ? `pwd` : ''), "$0\\n";
 """

@@ -1,6 +1,5 @@
 #!/usr/bin/perl
 # Which descriptors are open, in the script and in what it starts, and what they are.
-BEGIN { list('begin') }
 sub list {
     my ($when) = @_;
     opendir(my $handle, '/proc/self/fd') or die;
@@ -14,6 +13,7 @@ sub list {
         print "$when $fd $link $flags\n";
     }
 }
+BEGIN { list('begin') }
 list('run');
 $| = 1;
 system('ls', '-l', '/proc/self/fd/3') == 0 and print "3 is inherited\n";
@@ -31,3 +31,5 @@ print "tell of STDIN=", tell(STDIN), " read <", join('|', <STDIN>), ">\n";
 close STDIN; open(STDIN, '<', '/dev/null'); print "reopened as ", fileno(STDIN), "\n";
 close STDOUT;
 print STDERR "closed STDOUT, next descriptor is ", do { open(my $next, '<', '/dev/null'); fileno $next }, "\n";
+__DATA__
+so that descriptor 3 stays open

@@ -3,7 +3,7 @@ import sys
 
 
 def say(what):
-    sys.stdout.write("%s %s\n" % (what, "json" in sys.modules))
+    sys.stdout.write("%s %s\n" % (what, "atexit" in sys.modules))
 
 
 class Last(object):

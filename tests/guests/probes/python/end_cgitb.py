@@ -1,4 +1,5 @@
 import sys
+import time
 import warnings
 
 warnings.simplefilter("ignore")
@@ -6,6 +7,7 @@ try:
     import cgitb
 except ImportError:
     sys.exit("no cgitb")
+time.ctime = lambda *given: "now"
 cgitb.enable(format="text")
 
 

@@ -1,13 +1,12 @@
 import sys
 
 
-def endless():
-    endless()
+def endless(depth):
+    endless(depth + 1)
 
 
-try:
-    endless()
-except RuntimeError as error:
-    print(type(error).__name__)
 sys.setrecursionlimit(100)
-endless()
+try:
+    endless(0)
+except RuntimeError as error:
+    print((type(error).__name__, str(error)[:30]))

@@ -4,7 +4,7 @@ import time
 
 
 def work(number):
-    time.sleep(0.05 * number)
+    time.sleep(0.1 * (number + 1))
     sys.stdout.write("thread %d\n" % number)
 
 

@@ -28,7 +28,6 @@ say("builtins", type(__builtins__).__name__)
 main = sys.modules["__main__"]
 say("main is this", vars(main) is globals())
 say("main repr", repr(main).replace(repr(loader), "loader"))
-say("main position", list(sys.modules).index("__main__") < list(sys.modules).index("inspect"))
 for name in ("argv", "orig_argv", "path", "flags", "executable", "prefix", "warnoptions"):
     say(name, getattr(sys, name, "none"))
 for name in ("dont_write_bytecode", "version", "hexversion", "api_version", "byteorder"):
