@@ -28,7 +28,7 @@ use POSIX ();
 open(my $parent, '<', '/proc/' . getppid() . '/cmdline'); my $line = <$parent>; $line =~ tr/\\0/ /;
 print "parent $line\\n$ENV{QUERY_STRING} ", (-d '.' ? `pwd` : ''), "$0\\n";
 """
-MARKS = ("guests/zygote.py", "-Mzygote=")
+MARKS = ("guests/zygote.py", "-Mzygote=", "warm perl of cgi-gateway")
 """What the command line of a zygote has, and no other."""
 LANGUAGES = [
     pytest.param("x.py", PYTHON, id="python"),
