@@ -11,6 +11,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
@@ -58,39 +59,65 @@ def prepare(version: str, python: str) -> str | None:
     return inside
 
 
-def run(python: str, report: Path, *arguments: str) -> tuple[bool, Counter[str]]:
-    """Run pytest; return whether all passed, and how many tests ended how."""
+def run(python: str, report: Path, *arguments: str, quiet: bool = False) -> tuple[bool, str]:
+    """Run pytest; return whether all passed, and what it said if that was not shown (`quiet`)."""
     command = [python, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
-    code = subprocess.run(command, cwd=HERE, stdin=subprocess.DEVNULL, check=False).returncode
+    done = subprocess.run(
+        command,
+        cwd=HERE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout or ""
+
+
+def counted(report: Path) -> Counter[str]:
+    """Return how many tests ended how."""
     counts: Counter[str] = Counter()
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             for key in ("tests", "skipped", "failures", "errors"):
                 counts[key] += int(suite.get(key, "0"))
-    return code == 0, counts
+    return counts
+
+
+def run_other(version: str, report: Path) -> tuple[bool, str] | None:
+    """Run the unit tests on another version; None where there is no such Python."""
+    python = find(version)
+    if python is None:
+        return None
+    inside = prepare(version, python)
+    if inside is None:
+        return False, "its virtual environment could not be made"
+    return run(inside, report, *(f"--ignore={path}" for path in APART), quiet=True)
 
 
 def main() -> int:
     started = time.monotonic()
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    total: Counter[str] = Counter()
+    others = [version for version in VERSIONS if version != ours]
     failed, missing = [], []
     with tempfile.TemporaryDirectory() as directory:
-        for version in (ours, *(v for v in VERSIONS if v != ours)):
-            all_of_it = version == ours
-            python = sys.executable if all_of_it else find(version)
-            if python is None:
+        reports = {version: Path(directory, f"{version}.xml") for version in (ours, *others)}
+        print(f"== Python {ours}: all tests", flush=True)
+        if not run(sys.executable, reports[ours])[0]:
+            failed.append(ours)
+        print(f"== Python {', '.join(others)}: unit tests, side by side", flush=True)
+        with ThreadPoolExecutor(len(others)) as pool:
+            running = {each: pool.submit(run_other, each, reports[each]) for each in others}
+        for version, run_there in running.items():
+            done = run_there.result()
+            if done is None:
                 missing.append(version)
                 continue
-            print(f"== Python {version}: {'all' if all_of_it else 'unit'} tests", flush=True)
-            inside = python if all_of_it else prepare(version, python)
-            apart = () if all_of_it else tuple(f"--ignore={path}" for path in APART)
-            good, counts = False, Counter[str]()
-            if inside is not None:
-                good, counts = run(inside, Path(directory, f"{version}.xml"), *apart)
-            total += counts
+            good, said = done
+            print(f"== Python {version}\n{said if not good else said[-100:].lstrip()}", flush=True)
             if not good:
                 failed.append(version)
+        total = sum(map(counted, reports.values()), Counter[str]())
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"== {minutes} min {seconds} s; not found: Python {', '.join(missing) or '-'}")
     print(
