@@ -165,9 +165,7 @@ class Parts:
         program = self._program(site, route, key, root)
         return _route(route, key, kind, root, Sendfile(program, sendfile, keeper, self.journal))
 
-    def _program(
-        self, site: SiteSettings, route: RouteSettings, key: str, root: bytes
-    ) -> Handler:
+    def _program(self, site: SiteSettings, route: RouteSettings, key: str, root: bytes) -> Handler:
         if route.pool:
             return self.pool(site, route)
         keeper = self.keeper(user_of(self.settings, site))

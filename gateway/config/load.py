@@ -353,8 +353,6 @@ def _check_route(route: RouteSettings, site: SiteSettings, where: Where, pools: 
         known = f"; there are {', '.join(sorted(pools))}" if pools else ""
         why = f"there is no [pool.{route.pool}]{known}"
         raise BadConfig(where.named("pool"), "pool", why)
-    if route.start == "warm":
-        raise BadConfig(where.named("start"), "start", f'"warm" is {LATER}; use "auto"')
     if (route.cgi is True or route.fastcgi) and not route.root and not site.root:
         raise BadConfig(where.named(), "", "looks for scripts below the root, and there is no root")
     _check_names(route.environment, where)

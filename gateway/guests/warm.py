@@ -1,12 +1,10 @@
-"""Be a Python that has started already: fork a child for each request, which becomes the script.
-
-    INTERPRETER FLAGS zygote.py CONTROL_FD
+"""The inside of zygote.py: an interpreter that has started already becomes a script per request.
 
 Decides how a script is started without starting an interpreter, such that it cannot tell. Runs
-inside somebody else's interpreter (CPython 2.7, 3.6 to 3.14; standard library only): imports
+inside somebody else's interpreter (CPython 2.7, 3.6 and newer; standard library only): imports
 nothing of ours, and knows nothing of users, routes, limits or of who restarts it. The keeper starts
-it as the scripts' user with the environment, flags, umask, limits and session that the scripts are
-to have, descriptor 0 being /dev/null, 1 and 2 pipes, and reaps what it leaves.
+zygote.py as the scripts' user with the environment, flags, umask, limits and session that the
+scripts are to have, descriptor 0 being /dev/null, 1 and 2 pipes, and reaps what it leaves.
 
 What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a datagram of at most
 200 KiB, numbers are little-endian.
@@ -23,29 +21,35 @@ What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a dat
            X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB
            L names joined by NUL: modules that a script needed and that were not here
            W text: a line for the log
-           C text: a module or the interpreter changed; everything is answered by F from now on
+           C text: a module or the interpreter changed; from now on every order is answered by F
 
-Exit codes: 0 told to; 75 a module that cannot be here (said by W) was imported, restart without.
+Exit codes: 0 told to, or nobody there; 75 a module that cannot be here (said by W) was imported:
+restart without it.
 
 How a script is run. Its code is compiled once and kept until its file changes; what does not
-compile is left to the interpreter itself (F). The child gives itself a fresh `__main__`, environment
-and standard streams. From Python 3 on it then leaves all of our frames, so that none is below the
-script's (`traceback.print_stack`, `warnings`, `sys._getframe` look there): see "The script".
+compile is left to the interpreter itself (F). The child gives itself a fresh `__main__`,
+environment and standard streams. From Python 3 on it then leaves all of our frames, so that none is
+below the script's (`traceback.print_stack`, `warnings`, `sys._getframe` look there): see "The
+script". From Python 3.7 on the end is ours, too, where that cannot be seen: see "The end".
 
 What a script can still see:
 - its parent (we, not the keeper), /proc/self/cmdline, /proc/self/environ and /proc/self/maps;
-- `sys.modules` has what was preloaded, which was imported before the request: in our directory, with
-  our environment, at our time of day (`logging.relativeCreated`); so have `sys.path_importer_cache`,
-  `sys.path_hooks`, `sys.meta_path`, `gc.get_objects` and `gc.get_freeze_count`;
+- `sys.modules` has what was preloaded, and that was imported before the request: in our directory,
+  with our environment, at our time (`%(relativeCreated)d` of logging). What follows from it:
+  `sys.path_importer_cache`, `gc.get_objects`, `gc.get_freeze_count`, a finder in `sys.meta_path` if
+  a preloaded module gives a warning when it is imported;
 - all children of one zygote share the seed of `hash` for str and bytes;
-- the recursion limit is reached a few C calls earlier; memory limits count what was preloaded;
-- at the end, preloaded modules and what hangs on them are taken down as in any process, but an
-  uncaught KeyboardInterrupt (Python 3.8 on) ends the process before the finalizers of globals run;
-- Python 2.7, and versions that were not tried: one frame of ours lies below the script's.
+- the recursion limit is reached some C calls earlier; limits of memory count what was preloaded;
+- a `sys.excepthook` of its own is called from frames of ours; `atexit._ncallbacks` counts one more;
+- an uncaught KeyboardInterrupt (3.8 and newer) ends it before the finalizers of globals run;
+- an object in C without garbage collection that it hung on a preloaded module is not finalized;
+- finalizers of cycles may run in another order: it depends on when the collector ran last;
+- with Python 2.7, and versions that were not tried, one frame of ours is below the script's.
 """
 
 # mypy: ignore-errors
-# (Python 2.7 reads this: there is no place for annotations.)
+# ruff: noqa
+# (Python 2.7 reads this: no annotations, no f-strings.)
 
 import gc
 import io
@@ -76,10 +80,11 @@ except ImportError:
     import signal
 
 OLD = sys.version_info[0] == 2
-FRAMELESS = (3, 6) <= sys.version_info < (3, 15)
+FRAMELESS = (3, 6) <= sys.version_info < (3, 14)
 """Whether "The script" below was tried with this version."""
 
 MESSAGE_MAX = 200 << 10
+TEXT_MAX = 4000
 SOURCE_MAX = 4 << 20
 KEPT_MAX = 500
 SETTLED = 2.0
@@ -109,11 +114,14 @@ def fsdecode(data):
 
 
 def modern_receiver(fd):
-    """Return a function that receives one message: a view of it, and its descriptors."""
+    """Return a function that receives one message and its descriptors.
+
+    Of a message that is too long it gives one byte too many.
+    """
     import _socket
 
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
-    buffer = bytearray(MESSAGE_MAX)
+    buffer = bytearray(MESSAGE_MAX + 1)
     buffers, room, flags = [buffer], _socket.CMSG_SPACE(4 * 16), _socket.MSG_CMSG_CLOEXEC
 
     def receive():
@@ -129,7 +137,7 @@ def modern_receiver(fd):
 
 
 def old_receiver(fd):
-    """The same for Python 2, whose own `_multiprocessing.recvfd` takes one descriptor and a byte."""
+    """The same for Python 2, whose `_multiprocessing.recvfd` takes one descriptor and a byte."""
     import ctypes
 
     class Vector(ctypes.Structure):
@@ -146,12 +154,12 @@ def old_receiver(fd):
             ("flags", ctypes.c_int),
         ]
 
-    head = struct.Struct("@Nii" if sys.version_info[0] > 2 else "@Lii")  # cmsghdr
+    head = struct.Struct("@Lii")  # cmsghdr
     recvmsg = ctypes.CDLL(None, use_errno=True).recvmsg
     recvmsg.restype = ctypes.c_ssize_t
     recvmsg.argtypes = [ctypes.c_int, ctypes.POINTER(Message), ctypes.c_int]
-    data, control = ctypes.create_string_buffer(MESSAGE_MAX), ctypes.create_string_buffer(128)
-    vector = Vector(ctypes.addressof(data), MESSAGE_MAX)
+    data, control = ctypes.create_string_buffer(MESSAGE_MAX + 1), ctypes.create_string_buffer(128)
+    vector = Vector(ctypes.addressof(data), MESSAGE_MAX + 1)
     message = Message(None, 0, ctypes.pointer(vector), 1, ctypes.addressof(control), 128, 0)
 
     def receive():
@@ -207,7 +215,7 @@ def set_environment(entries):
 
 
 def kind_of(fd):
-    """Return what decides how Python opens a standard stream; None for a file, which has a place."""
+    """Return what decides how Python opens a standard stream; None for a file: it has a place."""
     found = os.fstat(fd)
     form = stat.S_IFMT(found.st_mode)
     if form == stat.S_IFIFO:
@@ -223,8 +231,9 @@ def opened(fd, like):
     See `create_stdio` in Python/pylifecycle.c.
     """
     writes = fd > 0
-    unbuffered = not hasattr(sys.__stdout__.buffer, "raw")  # -u, which is no flag that can be asked
-    buffer = io.open(fd, "wb" if writes else "rb", 0 if unbuffered and writes else -1, closefd=False)
+    unbuffered = not hasattr(sys.__stdout__.buffer, "raw")  # -u: `sys.flags` does not say it
+    size = 0 if unbuffered and writes else -1
+    buffer = io.open(fd, "wb" if writes else "rb", size, closefd=False)
     raw = getattr(buffer, "raw", buffer)
     raw.name = ("<stdin>", "<stdout>", "<stderr>")[fd]
     lines = raw.isatty() or (fd == 2 and sys.version_info >= (3, 9))
@@ -343,7 +352,9 @@ class Program(object):
 
     def compiled(self):
         """Return the code; in the child, whose standard error takes the warnings."""
-        return self.code if self.source is None else compile(self.source, self.path, "exec", 0, True)
+        if self.source is None:
+            return self.code
+        return compile(self.source, self.path, "exec", 0, True)
 
 
 ENCODING = b"-_.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -642,14 +653,14 @@ class Held(object):
 
 # The script
 #
-# It is to find no frame of ours below its own, its exceptions no entry of ours, and what comes after
-# it (threads joined, `atexit`, buffers, finalizers, the exit code) is to be the interpreter's own
-# doing. So the child leaves all of its frames by raising `Become`. Then the interpreter calls
+# It is to find no frame of ours below its own, its exceptions no entry of ours, and what comes
+# after it (threads joined, `atexit`, buffers, the exit code) is to be the interpreter's own doing.
+# So the child leaves all of its frames by raising `Become`. Then the interpreter calls
 # `sys.excepthook`, which here is made of functions in C alone: `max` calls what `Become.become` and
 # then `value.become` are. The second is `close` of a buffered writer, which calls `flush`, here the
-# script, and then, whatever happened, `close` of the raw file, which raises `Ended`; the script's own
-# exception is the context of that. `Ended` is a SystemExit, so the interpreter asks it for its code
-# (`Ended.code`) and leaves with it.
+# script, and then, whatever happened, `close` of the raw file, which raises `Ended`; the script's
+# own exception is the context of that. `Ended` is a SystemExit, so the interpreter asks it for its
+# code (`Ended.code`) and leaves with it.
 
 
 LAST = ("last_type", "last_value", "last_traceback", "last_exc")
@@ -706,12 +717,14 @@ def leaving_all_frames(code, space, finish):
 
 # The end
 #
-# An interpreter that ends takes down every module that it has, which for a child means to copy nearly
-# all of the zygote's memory: half of the time of a small script. What a script can see of that are its
-# own finalizers. So, when all else is over (threads joined, `atexit` called), the child takes down
-# what is the script's in the interpreter's order (`finalize_modules` in Python/pylifecycle.c), looks
-# whether anything that could still tell is left, and if not, leaves. Otherwise, or when in doubt, the
-# interpreter ends as always.
+# An interpreter that ends takes down every module that it has, which for a child means to copy
+# nearly all of the zygote's memory: half of the time of a small script. What a script can see of
+# that are its own finalizers. So, when all else is over (threads joined, `atexit` called), the
+# child takes down what is the script's in the interpreter's order (`finalize_modules` in
+# Python/pylifecycle.c), looks whether anything that could still tell is left, and if not, leaves.
+# Otherwise, or when in doubt (code in C that is not Python's own), the interpreter ends as always.
+#
+# Until then little that is not the script's is written to: `gc.freeze` makes that possible.
 
 DOUBTFUL = (
     "_ctypes",
@@ -829,7 +842,7 @@ def flush():
 
 
 def uncaught(kind, error, trace):
-    """Do with an exception what the interpreter does (PyErr_Print); return what `sys.exit` takes."""
+    """Do with an exception what PyErr_Print does; return what `sys.exit` takes."""
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
     if sys.version_info >= (3, 12):
         sys.last_exc = error
@@ -1010,7 +1023,14 @@ class Zygote(object):
         self.modules.note()
 
     def say(self, kind, *parts):
-        os.write(self.control, kind + b"".join(parts))
+        try:
+            os.write(self.control, kind + b"".join(parts))
+        except EnvironmentError:  # there is no keeper any more
+            os._exit(0)
+
+    def tell(self, kind, text, *parts):
+        """`say` with a text at the end."""
+        self.say(kind, *(parts + (text if OLD else text.encode("utf-8", "replace"),)))
 
     def serve(self):
         """Do what is ordered; return in a child only: what it is to do."""
@@ -1057,7 +1077,7 @@ class Zygote(object):
     def preload(self, names):
         lines, spoiled = self.modules.load(names)
         for line in lines:
-            self.say(b"W", line.encode("utf-8", "replace") if not OLD else line)
+            self.tell(b"W", line[:TEXT_MAX])
         if spoiled:
             os._exit(CANNOT_BE_HERE)
         freeze()
@@ -1069,12 +1089,11 @@ class Zygote(object):
         script, end = message[9:cwd_at], cwd_at + cwd_size
         entries = message[end:].split(b"\0")
         try:
-            program = self.able(script, message[cwd_at:end], entries, fds)
+            program = self.able(script, message[cwd_at:end], entries, message, fds)
             lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
             pid = os.fork()
         except (Unable, EnvironmentError) as error:
-            text = str(error)
-            self.say(b"F", struct.pack("<I", id), text if OLD else text.encode("utf-8", "replace"))
+            self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
             self.shed(fds)
@@ -1090,14 +1109,16 @@ class Zygote(object):
         self.say(b"S", struct.pack("<II", id, pid))
         return None
 
-    def able(self, script, cwd, entries, fds):
+    def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
         path = self.modules.changed(time.time()) if not self.changed else None
         if path:
             self.changed = "%s changed" % path
-            self.say(b"C", self.changed.encode("utf-8", "replace") if not OLD else self.changed)
+            self.tell(b"C", self.changed)
         if self.changed:
             raise Unable(self.changed)
+        if len(message) > MESSAGE_MAX:
+            raise Unable("the order is too long")
         if len(fds) != 3:
             raise Unable("%d descriptors came with it" % len(fds))
         if sorted(entry for entry in entries if entry.startswith(START)) != STARTED:

@@ -141,7 +141,7 @@ def verdicts(case: Case, rows: list[Row]) -> list[str]:
             others = [row for row in rows if not row.name.startswith("gateway")]
         if subject and others:
             peer = max(others, key=lambda row: row.rate)
-            ratio = subject.rate / peer.rate
+            ratio = subject.rate / max(peer.rate, 1e-9)
             verdict = "reached" if ratio >= target.ratio else "MISSED"
             said.append(
                 f"{target.subject}: {ratio:.2f} x {peer.name}, target {target.ratio:.1f}: {verdict}"
@@ -154,7 +154,7 @@ def table(case: Case, rows: list[Row]) -> list[list[str]]:
     ours = next((row.rate for row in rows if row.name == "gateway"), None)
     lines = [["server", "req/s", "min", "max", "p50 ms", "p99 ms", "cpu us", "we : it", "errors"]]
     for row in rows:
-        ratio = f"{ours / row.rate:.2f}" if ours and row.name != "gateway" else ""
+        ratio = f"{ours / row.rate:.2f}" if ours and row.rate and row.name != "gateway" else ""
         lines.append([
             f"{row.name} ({row.variant})" if row.variant else row.name,
             f"{row.rate:.0f}", f"{min(row.rates):.0f}", f"{max(row.rates):.0f}",

@@ -1,7 +1,7 @@
 """Warm Python: a script that a zygote runs cannot tell that from being executed.
 
-Each probe is run both ways, on every Python that is found, and all that came of it is compared. What
-cannot be the same is in `DIFFERENT`, and nowhere else.
+Each probe is run both ways, on every Python that is found, and all that came of it is compared.
+What cannot be the same is in `DIFFERENT` and what follows it, and nowhere else.
 """
 
 import glob
@@ -333,7 +333,10 @@ EXTRA: dict[str, dict[str, str]] = {
 
 
 def compare(
-    keeper: Keeper, script: Path, stdin: bytes | int | None = None, extra: dict[str, str] | None = None
+    keeper: Keeper,
+    script: Path,
+    stdin: bytes | int | None = None,
+    extra: dict[str, str] | None = None,
 ) -> None:
     """Run a script executed and twice warm; all that came of it has to be the same."""
     cold = executed(script, stdin, keeper.environment | (extra or {}))

@@ -384,9 +384,15 @@ def script(root: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def site(root: Path) -> str:
+def start() -> str:
+    """How scripts are started; a module whose tests are to run in both modes has its own."""
+    return "auto"
+
+
+@pytest.fixture
+def site(root: Path, start: str) -> str:
     """Settings of a site that serves `root`, with *.cgi as scripts."""
     return (
         f'[[site]]\nhosts = ["localhost"]\nroot = "{root}"\n'
-        '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n'
+        f'[[site.route]]\nmatch = "*.cgi"\ncgi = true\nstart = "{start}"\n'
     )

@@ -35,6 +35,11 @@ IGNORE = "trap '' TERM"
 WRITE = "exec yes"
 
 
+@pytest.fixture(params=["exec", "warm"])
+def start(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def hang(script, tmp_path, poll) -> Callable[[str], Callable[[], list[int]]]:
     """Write hang.cgi, which does `before` and waits; give what waits for the pids of it and of

@@ -42,6 +42,11 @@ print $query->header(-type => 'text/html', -cookie => $query->cookie('seen', 'ye
 """
 
 
+@pytest.fixture(params=["exec", "warm"])
+def start(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def test_upload_of_20_megabytes(gateway, script, site):
     script("upload.cgi", UPLOAD)
     daemon = gateway(site)

@@ -24,6 +24,11 @@ print(sys.version_info[:2])
 PROBE = "import sys; print(sys.executable)"
 
 
+@pytest.fixture(params=["exec", "warm"])
+def start(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def find_python(minor: int) -> str:
     """Return an interpreter of that version, or skip. Those of pyenv count too: what it puts on the
     PATH is a switch between versions, and may lead to none."""

@@ -39,6 +39,11 @@ UNRUNNABLE = {
 }
 
 
+@pytest.fixture(params=["exec", "warm"])
+def start(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def check_all(daemon, path: str, *, statuses: range) -> None:
     for method, headers in REQUESTS:
         answer = daemon.request(method, path, headers=headers)
