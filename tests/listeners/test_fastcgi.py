@@ -6,7 +6,7 @@ of a front server, deadlines and the standard error are in `test_fastcgi_bounds.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from gateway.units import Duration, Size
 from gateway.wire import fcgi_record as fcgi
 from gateway.wire.fcgi_params import MAX_COUNT, MAX_TOTAL, encode_params
 from gateway.wire.fcgi_record import BEGIN_BODY, END_BODY, encode_record
+from tests.listeners.handlers import OK, Pieces, echo, plain, until
 
 GET = {
     b"REQUEST_METHOD": b"GET",
@@ -32,7 +33,6 @@ GET = {
 }
 PLAIN = ((b"Content-Type", b"text/plain"),)
 SOON = Duration(0.15)
-OK = Response(status=200, headers=PLAIN, body=b"hello")
 
 
 def post(length: int | bytes | None) -> dict[bytes, bytes]:
@@ -66,40 +66,6 @@ def whole(pairs: dict[bytes, bytes], body: bytes = b"", id: int = 1, keep: bool 
 
 def abort(id: int = 1) -> bytes:
     return encode_record(fcgi.ABORT_REQUEST, id, b"")
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - the condition is not ours to signal
-            await asyncio.sleep(0)
-
-
-def plain(request: Request) -> Ready:
-    return Ready(OK)
-
-
-@asynccontextmanager
-async def echo(request: Request) -> AsyncIterator[Response]:
-    body = b""
-    while piece := await request.body.read():
-        body += piece
-    yield Response(status=200, body=body)
-
-
-class Pieces:
-    """A body of given pieces; a future among them is waited for, an exception is raised."""
-
-    def __init__(self, *pieces: Any) -> None:
-        self.pieces = list(pieces)
-
-    async def read(self) -> bytes:
-        if not self.pieces:
-            return b""
-        piece = self.pieces.pop(0)
-        if isinstance(piece, Exception):
-            raise piece
-        return await piece if isinstance(piece, asyncio.Future) else piece
 
 
 class Held:

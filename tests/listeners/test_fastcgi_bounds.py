@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.units import Duration
 from gateway.wire import fcgi_record as fcgi
 from gateway.wire.fcgi_params import encode_params
 from gateway.wire.fcgi_record import BEGIN_BODY, encode_record
+from tests.listeners.handlers import OK, plain, until
 
 GET = {
     b"REQUEST_METHOD": b"GET",
@@ -34,7 +35,6 @@ CLAIMS = {
     b"REMOTE_USER": b"alice",
     b"AUTH_TYPE": b"Basic",
 }
-OK = Response(status=200, body=b"hello")
 SOON = Duration(0.15)
 LOOPBACK = Peers.parse(["127.0.0.1"])
 ELSEWHERE = Peers.parse(["192.0.2.0/24"])
@@ -55,17 +55,6 @@ def params(pairs: dict[bytes, bytes], id: int = 1) -> bytes:
 
 def stdin(data: bytes, id: int = 1) -> bytes:
     return encode_record(fcgi.STDIN, id, data)
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - the condition is not ours to signal
-            await asyncio.sleep(0)
-
-
-def plain(request: Request) -> Ready:
-    return Ready(OK)
 
 
 @asynccontextmanager

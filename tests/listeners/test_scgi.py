@@ -6,7 +6,7 @@ what is its own: one request a connection, whose end is the end of the answer.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,9 @@ from gateway.exchange import FileSpan, Limits, Ready, Refused, Request, Response
 from gateway.listeners.peers import Peers
 from gateway.listeners.scgi import ScgiConnection
 from gateway.units import Duration, Size
+from tests.listeners.handlers import OK, echo, plain, until
 
 GET = {b"REQUEST_METHOD": b"GET", b"SCRIPT_NAME": b"/a.cgi", b"HTTP_HOST": b"example.org"}
-OK = Response(status=200, headers=((b"Content-Type", b"text/plain"),), body=b"hello")
 SOON = Duration(0.15)
 
 
@@ -36,25 +36,6 @@ def asked(pairs: dict[bytes, bytes], length: int | bytes = 0) -> bytes:
 
 
 POST = GET | {b"REQUEST_METHOD": b"POST"}
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - the condition is not ours to signal
-            await asyncio.sleep(0)
-
-
-def plain(request: Request) -> Ready:
-    return Ready(OK)
-
-
-@asynccontextmanager
-async def echo(request: Request) -> AsyncIterator[Response]:
-    body = b""
-    while piece := await request.body.read():
-        body += piece
-    yield Response(status=200, body=body)
 
 
 @asynccontextmanager
