@@ -14,6 +14,7 @@ shared across users.
 
 import fcntl
 import os
+import signal
 import socket
 import struct
 import time
@@ -38,6 +39,11 @@ MODULES_MAX = 500
 """Names of modules that are learned for one recipe."""
 READY_WITHIN = 30.0
 """Seconds from its start until it must be ready."""
+STUCK = 5.0
+"""Seconds in which it must have started an order; one that hangs is killed, and its orders are
+executed."""
+SWEEP = 2.0
+"""Seconds between two looks at all of them."""
 FAILURES_MAX = 3
 """Starts in a row that fail; then a recipe is cold."""
 COLD_FOR = 600.0
@@ -91,8 +97,8 @@ class Zygote:
         """It gets no more orders."""
         self.served = 0
         self.running = 0
-        self.waiting: set[int] = set()
-        """Orders that it has been sent and has not answered."""
+        self.waiting: dict[int, float] = {}
+        """Orders that it has been sent and has not answered, and since when."""
         self.failed_module = ""
         """The module that its last warning was about."""
 
@@ -153,8 +159,7 @@ class Zygotes:
             send(zygote.control, message, fds)
         except (OSError, struct.error):
             return False  # it has no room, or is gone: SIGCHLD tells that
-        zygote.waiting.add(token)
-        zygote.used = time.monotonic()
+        zygote.used = zygote.waiting[token] = time.monotonic()
         return True
 
     def reaped(self, pid: int, status: int) -> bool:
@@ -279,7 +284,8 @@ class Zygotes:
         self._journal.write("warn", text, subject=_name(key[0]))
 
     def _sweep_later(self) -> None:
-        self._sweeper = self._loop.at(time.monotonic() + max(0.2, self._idle / 4), self._sweep)
+        pause = min(SWEEP, max(0.2, self._idle / 4))
+        self._sweeper = self._loop.at(time.monotonic() + pause, self._sweep)
 
     def _sweep(self) -> None:
         """Let go of those that are idle, old, or do not get ready."""
@@ -288,7 +294,10 @@ class Zygotes:
             if not zygote.ready and now - zygote.born > READY_WITHIN:
                 self._failed(zygote.key, "did not get ready")
                 self._drop(zygote)
-            elif zygote.running or zygote.waiting:
+            elif zygote.waiting:
+                if zygote.ready and now - min(zygote.waiting.values()) > STUCK:
+                    os.kill(zygote.pid, signal.SIGKILL)
+            elif zygote.running:
                 continue
             elif now - zygote.used >= self._idle or now - zygote.born >= AGE_MAX:
                 self._retire(zygote)
@@ -326,7 +335,7 @@ class Zygotes:
         if kind == b"S":
             _, token, pid = _STARTED.unpack(data)
             if token in zygote.waiting:
-                zygote.waiting.discard(token)
+                del zygote.waiting[token]
                 zygote.served += 1
                 zygote.running += 1
                 self._watcher.started(token, pid)
@@ -339,7 +348,7 @@ class Zygotes:
         elif kind == b"F":
             _, token = _REFUSED.unpack_from(data)
             if token in zygote.waiting:
-                zygote.waiting.discard(token)
+                del zygote.waiting[token]
                 self._watcher.refused(token)
         elif kind == b"L":
             self._learn(zygote, data[1:].split(b"\0"))

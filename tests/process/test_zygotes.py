@@ -174,6 +174,25 @@ def test_order_in_the_hands_of_a_dying_zygote_is_executed(
     assert {reply.status for reply in ended} == {0}
 
 
+def test_zygote_that_hangs_is_replaced_and_its_order_executed(
+    keep: Keep,
+    open_channel: Any,
+    content: Content,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.process.zygotes.STUCK", 0.2)
+    monkeypatch.setattr("gateway.process.zygotes.SWEEP", 0.1)
+    kept = keep()
+    channel = open_channel(kept)
+    kept.script("x.py", PYTHON)
+    warmed(channel, content, until, "x.py")
+    (zygote,) = zygotes(kept)
+    os.kill(zygote, signal.SIGSTOP)
+    assert not is_warm(ask(channel, content, "x.py"))
+    warmed(channel, content, until, "x.py")
+
+
 def test_order_that_was_let_go_of_before_it_started_is_not_started(
     kept: Any, channel: Any, content: Content, until: Until
 ) -> None:
