@@ -36,6 +36,10 @@ from gateway.process.spec import KeeperSpec, SpawnFailed
 from gateway.process.zygotes import Zygotes
 
 
+ENTRY_MAX = 128 << 10
+"""Bytes of a variable with which a program cannot be executed (MAX_ARG_STRLEN, execve(2))."""
+
+
 class Script:
     """One started order, until nothing of its process group is left."""
 
@@ -249,6 +253,8 @@ class Scripts:
             environment = root.entries(order.environment)
         except (SpawnFailed, ValueError):
             return False  # executing it says so
+        if len(order.environment) >= ENTRY_MAX and max(map(len, environment)) >= ENTRY_MAX:
+            return False  # so does that: no process may be given as much
         self._token = token = self._token + 1 & 0xFFFFFFFF
         stdin = fds[0] if order.stdin else self._nothing
         given = self.zygotes.run(

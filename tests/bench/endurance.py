@@ -1,7 +1,7 @@
 """Many warm requests, and what they leave: `python tests/bench/endurance.py --requests 1000000`.
 
 Asks for a warm Python and a warm Perl script by turns, and tells at each tenth of the way the
-memory, descriptors and zombies of keeper and zygotes. With `--kill`, a zygote, a child of one or the
+memory, descriptors and zombies of keeper and zygotes. With `--kill` a zygote, a child of it or the
 keeper is killed every half second, at random; then what counts is that every request is answered or
 visibly cut, and how.
 """

@@ -446,7 +446,7 @@ if sys.version_info[0] > 2:
     import secrets, uuid
     print((secrets.token_hex(), uuid.uuid4(), uuid.uuid1()))
 if "multiprocessing.process" in sys.modules:
-    print(sys.modules["multiprocessing.process"].current_process().authkey)
+    print(repr(sys.modules["multiprocessing.process"].current_process().authkey))
 """
 
 
