@@ -1,6 +1,6 @@
 """`make test`: all tests on the Python of .venv, the unit tests on every other that is found.
 
-Run by .venv/bin/python. Two runs of pytest side by side, since most tests wait for something. How
+Run by .venv/bin/python. Three runs of pytest side by side, since most tests wait for something. How
 far each is stands there every half minute, and what failed at its end. The last line says how many
 tests were skipped.
 """
@@ -32,7 +32,7 @@ APART = (
     "tests/test_example_site.py",
 )
 """What drives real servers, programs and interpreters, or runs for long: once is enough."""
-SIDE_BY_SIDE = 2
+SIDE_BY_SIDE = 3
 REPORT = 30.0
 """Seconds between two lines that say how far the runs are."""
 ASK = "import ensurepip, platform, sys; print(platform.python_implementation(), *sys.version_info)"
