@@ -28,7 +28,7 @@ from gateway.process.channel import (
     Queued,
     Started,
 )
-from gateway.process.examine import Root
+from gateway.process.examine import Found, Root
 from gateway.process.fronts import Front
 from gateway.process.loop import Loop, Timer
 from gateway.process.spawn import spawn
@@ -204,7 +204,8 @@ class Scripts:
         """Start an order or say why not; return whether it runs. The front hears of what failed and
         what ended: that a script runs it sees from its output, one message less for each."""
         script = Script(order.id, front, 0)
-        if not (self._hand(script, order, fds) or self._execute(script, order, fds)):
+        found = self._find(order)
+        if not (self._hand(script, order, fds, found) or self._execute(script, order, fds, found)):
             return False
         orders = self._orders.get(front)
         if orders is None:
@@ -216,10 +217,24 @@ class Scripts:
         self.running += 1
         return True
 
-    def _execute(self, script: Script, order: Order, fds: tuple[int, ...]) -> bool:
+    def _find(self, order: Order) -> Found | SpawnFailed:
+        """Return the file that an order is for, or why there is none."""
+        root = self.roots.get(order.route)
+        if root is None:
+            return SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
+        try:
+            return root.recent(order.script)
+        except SpawnFailed as failed:
+            return failed
+
+    def _execute(
+        self, script: Script, order: Order, fds: tuple[int, ...], found: Found | SpawnFailed
+    ) -> bool:
         """Start an order as a new program, or say why not. Its descriptors are closed."""
         try:
-            pid = self._spawn(order, fds)
+            if isinstance(found, SpawnFailed):
+                raise found
+            pid = self._spawn(order, fds, found)
         except SpawnFailed as failed:
             failure = Failed(order.id, failed.errno, failed.step, failed.status, failed.why)
             script.front.send(failure)
@@ -238,20 +253,21 @@ class Scripts:
 
     # Warm ones.
 
-    def _hand(self, script: Script, order: Order, fds: tuple[int, ...]) -> bool:
+    def _hand(
+        self, script: Script, order: Order, fds: tuple[int, ...], found: Found | SpawnFailed
+    ) -> bool:
         """Give an order to a zygote, if there is one for it."""
-        root = self.roots.get(order.route)
-        if root is None or root.spec.start == "exec":
+        if isinstance(found, SpawnFailed):
+            return False
+        root = self.roots[order.route]
+        if found.recipe is None:
+            if root.spec.start == "warm" and root.tell_cold(found):
+                text = f"it is executed, though its route says warm: {found.cold}"
+                self._journal.write("warn", text, subject=os.fsdecode(found.path))
             return False
         try:
-            found = root.recent(order.script)
-            if found.recipe is None:
-                if root.spec.start == "warm" and root.tell_cold(found):
-                    text = f"it is executed, though its route says warm: {found.cold}"
-                    self._journal.write("warn", text, subject=os.fsdecode(found.path))
-                return False
             environment = root.entries(order.environment)
-        except (SpawnFailed, ValueError):
+        except ValueError:
             return False  # executing it says so
         if len(order.environment) >= ENTRY_MAX and max(map(len, environment)) >= ENTRY_MAX:
             return False  # so does that: no process may be given as much
@@ -283,7 +299,7 @@ class Scripts:
         script, order, fds = self._handed.pop(token)
         if script.killer is not None:
             _close(fds)
-        elif self._execute(script, order, fds):
+        elif self._execute(script, order, fds, self._find(order)):
             return
         self._forget(script)
         self.running -= 1
@@ -296,23 +312,23 @@ class Scripts:
             self._over(script, Exited(script.id, os.waitstatus_to_exitcode(status), cpu, memory))
             script.front.flush()
 
-    def _spawn(self, order: Order, fds: tuple[int, ...]) -> int:
-        root = self.roots.get(order.route)
-        if root is None:
-            raise SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
+    def _spawn(self, order: Order, fds: tuple[int, ...], found: Found) -> int:
+        root = self.roots[order.route]
         try:
             environment = root.entries(order.environment)
         except ValueError as error:
             raise SpawnFailed(0, "environment", str(error), 500) from error
         stdin, stdout, stderr = fds if order.stdin else (0, *fds)
         while True:
-            found = root.recent(order.script)
             argv, directory = found.argv, found.directory
             try:
                 return spawn(argv[0], argv, environment, directory, stdin, stdout, stderr)
             except OSError as error:
-                if root.forget(order.script) and root.recent(order.script).file != found.file:
-                    continue  # it is another file by now: that one's turn
+                if root.forget(order.script):
+                    other = root.recent(order.script)
+                    if other.file != found.file:
+                        found = other  # it is another file by now: that one's turn
+                        continue
                 raise examine.start_failed(error, found) from error
 
     def _stop(self, script: Script) -> None:
