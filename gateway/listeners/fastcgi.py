@@ -198,7 +198,7 @@ class FastCgiConnection(RelayLine):
         if self._open or self.answer is not None or self.transport.is_closing():
             return
         if not self._responder.keep or self.door.draining:
-            self.leave()
+            self.leave(linger=True)  # flup's client sends an empty DATA record after all the rest
         else:
             self.deadline.arm(Cause.KEEPALIVE, self.door.limits.keepalive)
 

@@ -196,9 +196,11 @@ class RelayLine(Line):
 
     # -- leaving -----------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """Close, once what was written is out and what has come was looked at."""
+    def leave(self, *, linger: bool = False) -> None:
+        """Close, once what was written is out and what has come was looked at; with `linger`, or
+        where something is still to come, only after the peer has, if it does soon."""
         self.leaving = True
+        self._coming = self._coming or linger
         if not self.feeding:
             self._part()
 
