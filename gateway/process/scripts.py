@@ -35,7 +35,6 @@ from gateway.process.spawn import spawn
 from gateway.process.spec import KeeperSpec, SpawnFailed
 from gateway.process.zygotes import Zygotes
 
-
 ENTRY_MAX = 128 << 10
 """Bytes of a variable with which a program cannot be executed (MAX_ARG_STRLEN, execve(2))."""
 
