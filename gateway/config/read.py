@@ -208,8 +208,6 @@ class Reader:
 
     forms: Mapping[object, Form] = field(default_factory=dict)
     """Types beyond `Size` and `Duration` that are written as a string."""
-    later: Mapping[type, frozenset[str]] = field(default_factory=dict)
-    """Keys whose names are public already and that nothing obeys yet."""
     short: Mapping[type, str] = field(default_factory=dict)
     """Tables that may be written as the value of one of their keys alone, and which."""
 
@@ -248,12 +246,9 @@ class Reader:
         problems = Problems()
         hints = hints_of(kind)
         known = {item.name for item in fields(kind) if item.init} - {"limits"}
-        later = self.later.get(kind, frozenset())
         values = {}
         for key, value in table.items():
             with problems.caught():
-                if key in later:
-                    raise BadConfig(where.named(key), key, LATER)
                 if key not in known:
                     extra = {item.name for item in fields(Limits)} if limits else set()
                     raise BadConfig(where.named(key), key, unknown(key, known | extra))

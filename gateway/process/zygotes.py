@@ -82,7 +82,7 @@ class Zygote:
     """One process."""
 
     __slots__ = (
-        "born", "control", "failed_module", "key", "output", "pid", "ready", "retired", "running",
+        "born", "children", "control", "failed_module", "key", "output", "pid", "ready", "retired",
         "served", "used", "waiting",
     )  # fmt: skip
 
@@ -96,7 +96,8 @@ class Zygote:
         self.retired = False
         """It gets no more orders."""
         self.served = 0
-        self.running = 0
+        self.children: set[int] = set()
+        """Those that it has started and not told the end of."""
         self.waiting: dict[int, float] = {}
         """Orders that it has been sent and has not answered, and since when."""
         self.failed_module = ""
@@ -129,10 +130,6 @@ class Zygotes:
         self._all: dict[int, Zygote] = {}
         self._past: dict[Key, Past] = {}
         self._sweeper: Timer | None = None
-
-    @property
-    def pids(self) -> set[int]:
-        return set(self._all)
 
     def run(
         self,
@@ -167,10 +164,9 @@ class Zygotes:
         zygote = self._all.get(pid)
         if zygote is None:
             return False
-        while pid in self._all and self._hear(zygote):
+        while self._hear(zygote):
             pass  # what it said before it ended
-        if pid in self._all:
-            self._lost(zygote, os.waitstatus_to_exitcode(status))
+        self._lost(zygote, os.waitstatus_to_exitcode(status))
         return True
 
     def close(self) -> None:
@@ -209,8 +205,9 @@ class Zygotes:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         # Above what an interpreter opens for itself, and the one descriptor that exec leaves open.
-        control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, 10)
+        control = -1
         try:
+            control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, 10)
             argv = _command(recipe, control)
             pid = spawn(
                 os.fsencode(recipe.interpreter), argv, environment, b"/", nothing, writer, writer
@@ -221,7 +218,8 @@ class Zygotes:
             raise
         finally:
             for fd in (writer, nothing, control):
-                os.close(fd)
+                if fd >= 0:
+                    os.close(fd)
             theirs.close()
         ours.setblocking(False)
         output = Output(reader, self._loop, self._journal, _name(recipe))
@@ -241,16 +239,22 @@ class Zygotes:
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
         if not zygote.retired:
-            zygote.retired = True
             try:
                 send(zygote.control, b"Q")
             except OSError:
-                self._drop(zygote)
+                return  # it has no room: the next sweep asks again; or is gone: SIGCHLD says so
+            zygote.retired = True
+
+    def _kill(self, zygote: Zygote, why: str) -> None:
+        """End one that does not do its part; `_lost` sees to what it leaves."""
+        if self._current.get(zygote.key) is zygote:
+            del self._current[zygote.key]
+        self._journal.write("warn", f"the zygote {why}", subject=_name(zygote.key[0]))
+        os.kill(zygote.pid, signal.SIGKILL)
 
     def _drop(self, zygote: Zygote) -> None:
         """Forget a zygote, which leaves when its socket closes. Its orders are refused."""
-        if self._all.pop(zygote.pid, None) is None:
-            return
+        del self._all[zygote.pid]
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
         self._loop.unwatch(zygote.control.fileno())
@@ -266,6 +270,10 @@ class Zygotes:
         expected = zygote.retired and code == 0
         module = zygote.failed_module
         self._drop(zygote)
+        for pid in zygote.children:
+            if not os.path.exists(f"/proc/{pid}"):  # else it is our child by now, and we reap it
+                # It was reaped by the zygote, which did not come to tell how it ended.
+                self._watcher.ended(pid, signal.SIGKILL, 0.0, 0)
         if code == SPOILED and module:
             past.banned.add(os.fsencode(module))
             text = f"the module {module} is not loaded beforehand: it does not survive a fork"
@@ -292,12 +300,11 @@ class Zygotes:
         now = time.monotonic()
         for zygote in list(self._all.values()):
             if not zygote.ready and now - zygote.born > READY_WITHIN:
-                self._failed(zygote.key, "did not get ready")
-                self._drop(zygote)
+                self._kill(zygote, f"was not ready within {READY_WITHIN:g} s")
             elif zygote.waiting:
                 if zygote.ready and now - min(zygote.waiting.values()) > STUCK:
-                    os.kill(zygote.pid, signal.SIGKILL)
-            elif zygote.running:
+                    self._kill(zygote, f"did not start a script within {STUCK:g} s")
+            elif zygote.children:
                 continue
             elif now - zygote.used >= self._idle or now - zygote.born >= AGE_MAX:
                 self._retire(zygote)
@@ -324,10 +331,9 @@ class Zygotes:
                 return False
             try:
                 self._heard(zygote, data[:1], data)
-            except (struct.error, UnicodeDecodeError):
-                self._failed(zygote.key, "sent what is no message")
-                self._drop(zygote)
-            if zygote.pid not in self._all:
+            except struct.error:
+                self._kill(zygote, "sent what is no message")
+                self._loop.unwatch(zygote.control.fileno())
                 return False
         return True
 
@@ -337,13 +343,13 @@ class Zygotes:
             if token in zygote.waiting:
                 del zygote.waiting[token]
                 zygote.served += 1
-                zygote.running += 1
+                zygote.children.add(pid)
                 self._watcher.started(token, pid)
                 if zygote.served >= SERVED_MAX:
                     self._retire(zygote)
         elif kind == b"X":
             _, pid, status, user, system, resident = _ENDED.unpack(data)
-            zygote.running = max(0, zygote.running - 1)
+            zygote.children.discard(pid)
             self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
         elif kind == b"F":
             _, token = _REFUSED.unpack_from(data)

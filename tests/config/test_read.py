@@ -253,12 +253,6 @@ def test_form_of_a_further_type_is_read() -> None:
         reader.read(Paint, {"colour": "red"}, Where("p"))
 
 
-def test_key_of_a_later_version_is_refused_plainly() -> None:
-    reader = Reader(later={Wheel: frozenset({"brake"})})
-    with pytest.raises(BadConfig, match="brake: not built yet in this version"):
-        reader.read(Wheel, {"brake": "disc"}, Where("w"))
-
-
 def test_text_that_is_not_toml_is_refused_with_its_line() -> None:
     with pytest.raises(BadConfig, match=r"^b\.toml: not TOML: .*line 2"):
         parse("a = 1\nb = ]", "b.toml")

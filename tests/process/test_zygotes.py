@@ -268,6 +268,34 @@ def test_zygote_that_cannot_be_is_given_up_and_nothing_is_lost(
     assert "for 600 s" in kept.log()
 
 
+def test_end_that_a_dying_zygote_did_not_tell_is_told_and_its_place_is_free(
+    keep: Keep, open_channel: Any, content: Content, tmp_path: Path
+) -> None:
+    fake = tmp_path / "python3"
+    fake.write_text(
+        f"#!{sys.executable} -S\nimport os, socket, struct, sys\n"
+        "if not sys.argv[1].endswith('/zygote.py'): sys.exit(print('executed'))\n"
+        "keeper = socket.socket(fileno=int(sys.argv[2]))\n"
+        "keeper.send(b'H' + struct.pack('<I', os.getpid()))\n"
+        "data, fds, *_ = socket.recv_fds(keeper, 1 << 17, 3)\n"
+        "pid = os.fork()\n"
+        "if not pid: os.setpgid(0, 0); os.write(fds[1], b'child'); os._exit(0)\n"
+        "keeper.send(b'S' + data[1:5] + struct.pack('<I', pid))\n"
+        "os.waitpid(pid, 0)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    fake.chmod(0o755)
+    kept = keep(scripts=roots(tmp_path / "root", "warm"), concurrency=1)
+    kept.script("x.py", f"#!{fake}\n")
+    channel = open_channel(kept)
+    for id in (1, 2):
+        out, _ = channel.order(id, "x.py")
+        assert content(out) == b"child"
+        while not isinstance(reply := channel.reply(), Exited):
+            assert isinstance(reply, Queued | Started)
+        assert (reply.id, reply.status) == (id, -signal.SIGKILL)
+
+
 def test_idle_zygote_leaves(
     keep: Keep, open_channel: Any, content: Content, until: Until, tmp_path: Path
 ) -> None:
