@@ -9,7 +9,6 @@ import random
 import re
 import socket
 import sys
-import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -126,7 +125,7 @@ def site(daemon: Callable[..., Any], tmp_path: Path) -> Any:
     put(htdocs / "zero.cgi", sh(ok))
     put(htdocs / "three.cgi", sh(ok, "exit 3"))
     put(htdocs / "killed.cgi", sh("printf 'Content-Length: 2\\n\\nok'", "kill -9 $$"))
-    put(htdocs / "on.cgi", sh(ok, "exec >&- 2>&-", "sleep 2", f"touch {tmp_path}/worked", "exit 3"))
+    put(htdocs / "on.cgi", sh(ok, "exec >&- 2>&-", "sleep 1000", "exit 3"))
     put(htdocs / "hang.cgi", sh(f"echo $$ > {tmp_path}/pid", "exec sleep 1000"))
     put(htdocs / "early.cgi", sh(ok, "exec cat > /dev/null"))
     put(htdocs / "deaf.cgi", sh(ok))
@@ -363,11 +362,9 @@ def test_killed_script_is_told_as_a_shell_tells_it(site: Any) -> None:
         assert (answer.body, answer.app_status) == (b"ok", 128 + 9)
 
 
-def test_script_that_works_on_does_not_hold_the_end_up(site: Any, wait: Any) -> None:
+def test_script_that_works_on_does_not_hold_the_end_up(site: Any) -> None:
     with site.front() as front:
-        began = time.monotonic()
-        answer = front.ask(at("/on.cgi"))
-        assert time.monotonic() - began < 1.5
+        answer = front.ask(at("/on.cgi"))  # would come too late for the test after the script's end
         assert (answer.body, answer.ended) == (b"ok", True)
         for _ in range(3):
             assert front.ask(at("/three.cgi")).app_status == 3

@@ -1,6 +1,5 @@
 """What is believed of Forwarded, X-Forwarded-* and X-Real-IP."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -162,12 +161,11 @@ def test_forwarded_is_looked_at_for_a_bounded_length() -> None:
     "piece", [b'"', b"\\", b'\\"', b",", b", ", b";", b"a=", b'a="', b"for=1.2.3.4;", b"\\,", b":"]
 )
 @pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded"])
-def test_hostile_values_cost_little(piece: bytes, name: bytes) -> None:
-    value = piece * (60_000 // len(piece)) + b",for=1.2.3.4"
+def test_hostile_values_do_not_hang(piece: bytes, name: bytes) -> None:
+    # Long enough that whatever grows with the square of it would outlast the test's time.
+    value = piece * (4_000_000 // len(piece)) + b",for=1.2.3.4"
     believed: Believed = "forwarded" if name == b"forwarded" else "x-forwarded"
-    start = time.process_time()
     client(((name, value),), PROXY, lambda address: True, believed)
-    assert time.process_time() - start < 0.25  # 60,000 squared would be many seconds
 
 
 @pytest.mark.parametrize(
