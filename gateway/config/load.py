@@ -28,8 +28,9 @@ from gateway.config.settings import (
 from gateway.exchange import Limits
 from gateway.listeners.listening import Listener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
+from gateway.site.tenants import TenantsSettings
 
-_MAIN = {"include", "server", "listen", "log", "limits", "site", "pool"}
+_MAIN = {"include", "server", "listen", "log", "limits", "site", "pool", "tenants"}
 _INCLUDED = {"site", "pool"}
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # it becomes part of a socket's path
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -76,11 +77,24 @@ def load(file: str, *, look: bool = True) -> Settings:
     pools: dict[str, PoolSettings] = {}
     with problems.caught():
         pools = _pools(parts, look)
+    tenants: TenantsSettings | None = None
+    if "tenants" in main.table:
+        with problems.caught():
+            part = _section(main, "tenants", paths.of_keys("logs"))
+            tenants = READER.read(TenantsSettings, part.table, part.where)
     sites: tuple[SiteSettings, ...] = ()
     with problems.caught():
-        sites = _sites(parts, limits, look, needed=_needs_site(listen))
+        sites = _sites(parts, limits, look, needed=_needs_site(listen) and tenants is None)
     problems.raise_any()
-    return Settings(server=server, listen=listen, log=log, limits=limits, site=sites, pool=pools)
+    return Settings(
+        server=server,
+        listen=listen,
+        log=log,
+        limits=limits,
+        site=sites,
+        pool=pools,
+        tenants=tenants,
+    )
 
 
 # Files
@@ -127,8 +141,6 @@ def _known(part: _Part, known: set[str]) -> None:
     for key in part.table:
         with problems.caught():
             where = part.where.named(key)
-            if key == "tenants":
-                raise BadConfig(where, key, LATER)
             if key not in known:
                 if key in _MAIN:
                     raise BadConfig(where, key, "only the main file may have it")

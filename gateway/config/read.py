@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, g
 from typing import get_type_hints as hints_of
 
 from gateway.exchange import Limits
-from gateway.units import Duration, Size
+from gateway.units import Duration, Share, Size
 
 Table = Mapping[str, object]
 LATER = "not built yet in this version"
@@ -37,6 +37,7 @@ _SIZES = {
 }
 _TIMES = {"ms": (1, 1000), "s": (1, 1), "min": (60, 1), "h": (3600, 1)}
 _QUANTITY = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))? ?([A-Za-z]+)")
+_PERCENT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?%")
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?")
 
 
@@ -179,7 +180,16 @@ def duration(text: str) -> Duration:
     return Duration(over * times / (under * part))
 
 
+def share(text: str) -> Share:
+    """Read "100 %" or "12.5 %" as a part of one. Raises ValueError."""
+    match = _PERCENT.fullmatch(text)
+    if match is None:
+        raise ValueError("it ends in %")
+    return Share(float(match[1]) / 100)
+
+
 _FORMS: Mapping[object, Form] = {
+    Share: Form(share, 'a part of one processor core, such as "50 %" or "200 %"'),
     Size: Form(size, 'a size with its unit, such as "64 MiB" or "512 KB"'),
     Duration: Form(duration, 'a time with its unit, such as "30 s", "500 ms" or "5 min"'),
     Path: Form(Path, 'a path, such as "/srv/app"'),

@@ -18,6 +18,7 @@ from gateway.listeners.accesslog import Format
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
 from gateway.listeners.sockets import Mode, parse_mode
 from gateway.site.site import SiteSettings
+from gateway.site.tenants import TenantsSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Settings:
     site: tuple[SiteSettings, ...]
     """The first is the default site."""
     pool: Mapping[str, PoolSettings] = field(default_factory=dict)
+    tenants: TenantsSettings | None = None
 
 
 READER = Reader(

@@ -17,6 +17,33 @@ StartMode = Literal["auto", "warm", "exec"]
 """How a script is started: always as a new program ("exec"); as the child of an interpreter that is
 ready, wherever that is possible ("warm", which waits for one; "auto", which does not)."""
 
+Sandbox = Literal["none", "home", "strict"]
+"""What a user's programs see of the machine: all that the user may see ("none"); that, with a /tmp
+of their own and without the homes of others ("home"); a system that cannot be written outside the
+user's own directories either ("strict")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What all processes of one user may have together. 0 = no bound from us."""
+
+    memory: int = 0
+    """Bytes."""
+    cpu: float = 0.0
+    """Processor cores: 1.0 is one of them, all the time."""
+    processes: int = 0
+    """Processes and threads."""
+    io_weight: int = 0
+    """Share of the disk against other users, 1 to 10000; 100 is the kernel's default."""
+    file_size: int = 0
+    """Bytes that one file may have which a program writes."""
+    open_files: int = 0
+    """Descriptors of one program."""
+    cpu_time: float = 0.0
+    """Seconds of processor time of one program."""
+    nice: int = 0
+    """Added to the niceness of everything of this user, 0 to 19."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -91,6 +118,15 @@ class KeeperSpec:
     if this user may read them."""
     idle: float = 60.0
     """Seconds with nothing running after which the keeper leaves. One with `pools` stays."""
+    allowance: Allowance = Allowance()
+    cgroup: tuple[bytes, ...] = ()
+    """Directories of this user in the cgroup file systems, made by the master, with the limits set;
+    the keeper enters them before it becomes the user."""
+    sandbox: Sandbox = "none"
+    network: bool = True
+    """Whether its programs may reach the network."""
+    home: bytes = b""
+    """The user's own directory, absolute; b"" where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

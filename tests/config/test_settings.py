@@ -224,7 +224,7 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ('[listen]\nfastcgi = [{address = "unix:x", allow = ["10.0.0.1/8"]}]\n' + SITE, "10.0.0."),
         ('[listen]\nscgi = [{address = "unix:x", stderr = "peer"}]\n' + SITE, "SCGI has no place"),
         ('[listen]\nscgi = ["unix:x"]\nfastcgi = ["unix:x"]\n' + SITE, "stands there twice"),
-        ('[tenants]\nuserdir = "x"\n' + SITE, "tenants: not built yet in this version"),
+        ('[tenants]\nuserdir = "x"\n' + SITE, 'userdir = "x" must be an absolute path with one'),
         ('[log]\nformat = "xml"\n' + SITE, 'format: must be "combined" or "json", not "xml"'),
         ('[limits]\nhead = "0 s"\n' + SITE, "[limits]: head: must be more than 0"),
         ("[limits]\nconcurrency = 0\n" + SITE, "[limits]: concurrency: must be more than 0"),
