@@ -12,7 +12,8 @@ packagers leave beside a file (x.cgi~, x.cgi.bak, #x.cgi#, .x.cgi.swp), its comp
 import fnmatch
 import os
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable
 
 NAME_MAX = 255
 """Longest name of a file on Linux; a longer one cannot exist, so it needs no careful look."""
@@ -49,6 +50,43 @@ class Glob:
         return len(name) <= NAME_MAX and self._loose(name.lower()) is not None
 
 
+Rule = tuple[bytes, Glob | None]
+"""A directory, absolute, with what in it is a program: None for all of it."""
+
+
+class Elsewhere:
+    """The programs of all sites, to find those that share directories with one of them.
+
+    Looks where each directory really is when it is made; one that is moved later by a link is found
+    under the name that it has in the settings.
+    """
+
+    def __init__(self, rules: Iterable[tuple[Hashable, Rule]]) -> None:
+        """Take (owner, rule) pairs; an owner is whatever tells sites apart."""
+        self._at: dict[bytes, list[tuple[Hashable, Rule]]] = {}
+        for owner, rule in rules:
+            for name in {_with_slash(rule[0]), _with_slash(os.path.realpath(rule[0]))}:
+                self._at.setdefault(name, []).append((owner, rule))
+        self._names = sorted(self._at)
+
+    def near(self, directory: bytes, owner: Hashable) -> list[Rule]:
+        """Return the rules of all but `owner` for what is inside of `directory` or around it."""
+        found: dict[int, Rule] = {}
+        for name in {_with_slash(directory), _with_slash(os.path.realpath(directory))}:
+            start = bisect_left(self._names, name)
+            stop = bisect_left(self._names, name[:-1] + b"0")  # "0" is what follows "/"
+            around = [name[: at + 1] for at, byte in enumerate(name[:-1]) if byte == 0x2F]
+            for key in (*self._names[start:stop], *around):
+                for other, rule in self._at.get(key, ()):
+                    if other != owner:
+                        found[id(rule)] = rule
+        return list(found.values())
+
+
+def _with_slash(directory: bytes) -> bytes:
+    return directory.rstrip(b"/") + b"/"
+
+
 _DELETED = b" (deleted)"
 
 
@@ -57,7 +95,7 @@ class Sources:
 
     __slots__ = ("_rules",)
 
-    def __init__(self, rules: Iterable[tuple[bytes, Glob | None]] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
         """Take (directory, pattern) pairs. A directory of b"" is any, a pattern of None all."""
         self._rules = tuple(rules)
 

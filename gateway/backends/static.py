@@ -88,11 +88,12 @@ class Static:
 
     __slots__ = ("_base", "_get", "_root", "_shelf", "settings")
 
-    def __init__(self, settings: StaticSettings) -> None:
+    def __init__(self, settings: StaticSettings, shelf: Shelf | None = None) -> None:
+        """`shelf` is shared by handlers whose files cannot be the same; else each has its own."""
         self.settings = settings
         self._root = settings.root.rstrip(b"/") or b"/"
         self._base = settings.root.rstrip(b"/") + b"/"
-        self._shelf = Shelf(settings.cache)
+        self._shelf = shelf or Shelf(settings.cache)
         self._get = self._shelf.get
 
     def __call__(self, request: Request) -> AbstractAsyncContextManager[Response]:

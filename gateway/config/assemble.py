@@ -6,9 +6,9 @@ master, which has none, does not import this module.
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 from gateway import __version__
@@ -19,11 +19,11 @@ from gateway.backends.fastcgi import FastCgi
 from gateway.backends.files import FileWorkers
 from gateway.backends.pool import Pool, PoolSettings
 from gateway.backends.sendfile import Sendfile, SendfileSettings
+from gateway.backends.sources import Elsewhere, Glob, Rule
 from gateway.backends.static import Static, StaticSettings
 from gateway.backends.stream import StreamSettings, always_up
 from gateway.backends.supply import Supply, Waiter
 from gateway.config.keepers import (
-    encoded,
     file_directories,
     front_account,
     given_key,
@@ -34,13 +34,15 @@ from gateway.config.keepers import (
     script_root,
     user_of,
 )
+from gateway.config.lodging import Lodging
 from gateway.config.settings import Settings
-from gateway.exchange import Handler, Refused, Request, Response
+from gateway.config.tenancy import encoded
+from gateway.exchange import Handler
 from gateway.journal import Journal
 from gateway.listeners.listening import RelayListener
 from gateway.process.remote import RemoteKeeper
 from gateway.site.given import Given, GivenRoot
-from gateway.site.router import Route, Router, Site, sources
+from gateway.site.router import Later, Route, Router, Site, sources
 from gateway.site.site import RouteSettings, SiteSettings
 
 Kind: TypeAlias = Literal["script", "static", "app"]
@@ -69,14 +71,16 @@ def assemble(
     """Put a front together. `connect` gives a channel to a user's keeper; `runtime` is the
     directory that holds the pools' sockets."""
     parts = Parts(settings, connect, journal, runtime)
-    sites = [parts.site(number, site) for number, site in enumerate(settings.site)]
+    sites = [
+        Later(tuple(map(str.encode, site.hosts)), partial(parts.site, number, site))
+        for number, site in enumerate(settings.site)
+    ]
+    tenants = None
+    if settings.tenants is not None:
+        lodging = Lodging(settings, settings.tenants, connect, journal, SOFTWARE, parts.elsewhere)
+        tenants = lodging.discovery()
     given = {key: parts.given(key, listener) for key, listener in settings.listen.given}
-    return Assembly(Router(sites) if sites else no_site, given, parts.keepers)
-
-
-def no_site(request: Request) -> AbstractAsyncContextManager[Response]:
-    """The handler of a front that has no site. Raises Refused."""
-    raise Refused(404)
+    return Assembly(Router(sites, tenants), given, parts.keepers)
 
 
 class Parts:
@@ -95,15 +99,7 @@ class Parts:
         self.runtime = runtime
         self.keepers: dict[str, RemoteKeeper] = {}
         self.supplies: dict[tuple[str, str], Supply] = {}
-        self.programs = [
-            tuple(
-                self.route(site, route, route_key(number, index))
-                for index, route in enumerate(site.route)
-                if _is_program(route)
-            )
-            for number, site in enumerate(settings.site)
-        ]
-        """The routes to programs, of each site."""
+        self.elsewhere = Elsewhere(_programs(settings))
 
     def keeper(self, user: str) -> RemoteKeeper:
         if user not in self.keepers:
@@ -115,20 +111,21 @@ class Parts:
         return self.keepers[user]
 
     def site(self, number: int, site: SiteSettings) -> Site:
+        """Compose one site."""
         root = os.fsencode(os.path.abspath(site.root)) if site.root else b""
-        programs = self.programs[number]
-        others = [
-            route
-            for other, routes in enumerate(self.programs)
-            if other != number
-            for route in routes
-        ]
-        hidden = sources(programs, others)
+        programs = tuple(
+            self.route(site, route, route_key(number, index))
+            for index, route in enumerate(site.route)
+            if _is_program(route)
+        )
 
         def static(directory: bytes) -> Static:
             return Static(
                 StaticSettings(
-                    root=directory, listing=site.listing, symlinks=site.symlinks, sources=hidden
+                    root=directory,
+                    listing=site.listing,
+                    symlinks=site.symlinks,
+                    sources=sources(programs, self.elsewhere.near(directory, number)),
                 )
             )
 
@@ -230,6 +227,15 @@ class Parts:
             stream=route.stream,
             environment=encoded(route.environment),
         )
+
+
+def _programs(settings: Settings) -> Iterator[tuple[int, Rule]]:
+    """Give what is a program's text, with the number of its site."""
+    for number, site in enumerate(settings.site):
+        for route in site.route:
+            if route.cgi or route.fastcgi or (route.pool and route.match):
+                root = os.fsencode(os.path.abspath(script_root(site, route)))
+                yield number, (root, Glob(os.fsencode(route.match)) if route.match else None)
 
 
 def _is_program(route: RouteSettings) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gateway.backends.pool import PoolSettings
 from gateway.config.settings import Settings
+from gateway.config.tenancy import as_tenant, encoded
 from gateway.guests import FLUP_WORKER, WORKER
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, ScriptRoot
 from gateway.site.site import RouteSettings, SiteSettings
@@ -140,7 +141,7 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
                 scripts[route_key(number, index)] = _script_root(site, route)
     if user == front_account(settings).name:
         scripts |= _given_roots(settings)
-    return KeeperSpec(
+    spec = KeeperSpec(
         user=user,
         uid=who.uid,
         gid=who.gid,
@@ -156,11 +157,7 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
         queue=limits.queue,
         grace=limits.grace,
     )
-
-
-def encoded(texts: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return variables, or whatever else stands in settings, as the system has them."""
-    return {os.fsencode(name): os.fsencode(value) for name, value in texts.items()}
+    return as_tenant(spec, settings.tenants) if spec.switch and settings.tenants else spec
 
 
 def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:

@@ -82,6 +82,9 @@ def load(file: str, *, look: bool = True) -> Settings:
         with problems.caught():
             part = _section(main, "tenants", paths.of_keys("logs"))
             tenants = READER.read(TenantsSettings, part.table, part.where)
+            if not server.user:
+                why = "[tenants] needs [server] user: the fronts must not be root"
+                raise BadConfig(part.where.named(), "", why)
     sites: tuple[SiteSettings, ...] = ()
     with problems.caught():
         sites = _sites(parts, limits, look, needed=_needs_site(listen) and tenants is None)

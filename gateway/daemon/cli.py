@@ -24,6 +24,7 @@ from gateway.guests import WORKER
 from gateway.journal import visible
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
+from gateway.site.tenants import TenantsSettings
 
 _EXIT_CODES = """\
 exit codes:
@@ -221,7 +222,7 @@ def summary(settings: Settings) -> list[str]:
         if site.root:
             lines.append(f"  /  files in {site.root}{', with listings' if site.listing else ''}")
     lines += [f"pool {name}: {_of_pool(pool)}" for name, pool in settings.pool.items()]
-    return lines
+    return lines + _of_tenants(settings.tenants)
 
 
 def _of_listener(via: Via, listener: Listener) -> str:
@@ -243,6 +244,21 @@ def _of_route(route: RouteSettings) -> str:
         inside = route.cgi if isinstance(route.cgi, str) else route.root
         return f"{where}  CGI scripts{f' in {inside}' if inside else ''}"
     return f"{where}  files in {route.root}"
+
+
+def _of_tenants(tenants: TenantsSettings | None) -> list[str]:
+    if tenants is None:
+        return []
+    lines = []
+    if tenants.userdir:
+        lines.append(f"tenants: /~NAME/ is {tenants.userdir.replace('*', 'NAME')}, as NAME")
+    if tenants.hosts:
+        lines.append(
+            f"tenants: http://HOST/ is {tenants.hosts.replace('{host}', 'HOST')}, as owner"
+        )
+    what = [f"{rule} CGI scripts" for rule in tenants.cgi]
+    lines.append(f"  {', '.join(what + [f'{rule} FastCGI programs' for rule in tenants.fastcgi])}")
+    return lines
 
 
 def _of_pool(pool: PoolSettings) -> str:

@@ -11,6 +11,7 @@ import socket
 from gateway.process.channel import FrontLogs, KeeperAt, NoKeeper, Stop, WantKeeper
 from gateway.process.descriptors import Descriptors
 from gateway.process.post import Inbox, send
+from gateway.process.spec import SpawnFailed
 
 
 class MasterLink:
@@ -31,7 +32,10 @@ class MasterLink:
         Descriptors.of(loop).add_reader(control.fileno(), self._readable)
 
     async def keeper(self, user: str) -> socket.socket:
-        """Return a new channel to the keeper of `user`. Raises ConnectionError."""
+        """Return a new channel to the keeper of `user`, which may be the name of a tenant.
+
+        Raises ConnectionError, and SpawnFailed with the master's reason where there is none.
+        """
         wanted = self._wanted.get(user)
         if wanted is None:
             wanted = self._wanted[user] = self._loop.create_future()
@@ -63,7 +67,7 @@ class MasterLink:
         elif isinstance(message, NoKeeper):
             refused = self._wanted.pop(message.user, None)
             if refused is not None and not refused.done():
-                refused.set_exception(ConnectionRefusedError("the master has none"))
+                refused.set_exception(SpawnFailed(0, "keeper", message.why, message.status))
         elif isinstance(message, FrontLogs):
             for fresh, kept in zip(descriptors, self._logs, strict=True):
                 os.dup2(fresh, kept, inheritable=False)

@@ -26,6 +26,7 @@ from gateway.config.keepers import (
     users,
 )
 from gateway.config.settings import Settings
+from gateway.config.tenancy import tenant_account
 from gateway.daemon.openings import Opened, close, opened
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
@@ -44,6 +45,7 @@ from gateway.process.channel import (
 )
 from gateway.process.channel import Logs as KeeperLogs
 from gateway.process.post import Inbox, send
+from gateway.process.spec import SpawnFailed
 
 FAST_DEATH = 2.0
 """Seconds; a front that lives shorter is restarted with a growing delay."""
@@ -300,21 +302,34 @@ class Master:
 
     def _introduce(self, front: Child, user: str) -> None:
         """Give a front a channel to the keeper of `user`, which is started if it does not run."""
-        if user not in users(self.settings) or self.stopping:
-            self.journal.write("error", f"{front.name} gets no keeper of {user!r}")
-            _tell(front, NoKeeper(user))
-            return
         try:
-            kept = self.keepers.get(user) or self._start_keeper(user)
+            who = self._account_of(user)
+            kept = self.keepers.get(who) or self._start_keeper(who)
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except SpawnFailed as failed:
+            _tell(front, NoKeeper(user, failed.status, failed.why))
+            return
         except OSError as error:
-            self.journal.write("error", f"no keeper of {user} for {front.name}: {error}")
-            _tell(front, NoKeeper(user))
+            why = f"no keeper of {user} can be started: {error.strerror or error}"
+            self.journal.write("error", why)
+            _tell(front, NoKeeper(user, 503, why))
             return
         with one, other:
             _tell(kept, Attach(), one.fileno())
             kept.attached += 1
             _tell(front, KeeperAt(user), other.fileno())
+
+    def _account_of(self, user: str) -> str:
+        """Return the account that a front means: one of a site, or that of a tenant.
+
+        Looked up here whatever the front has seen, since a front may have been taken over. Raises
+        SpawnFailed.
+        """
+        if self.stopping:
+            raise SpawnFailed(0, "keeper", "the daemon is leaving", 503)
+        if user in users(self.settings):
+            return user
+        return tenant_account(self.settings.tenants, user)
 
     # -- logs and leaving ------------------------------------------------------------------------
 
@@ -379,6 +394,9 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
     inherited = Inherited.from_environment(os.environ, os.getpid())
     signals = Signals(SIGNALS)
     warnings: list[str] = []
+    if settings.tenants is not None and os.geteuid() != 0:
+        print("gateway: [tenants] needs root: each tenant's programs run as it", file=sys.stderr)
+        return 1
     with ExitStack() as stack:
         try:
             logs = open_logs(settings.log)

@@ -37,6 +37,7 @@ WANT_FORM = struct.Struct("=BIH")
 FAILED_FORM = struct.Struct("=BIiHBH")
 EXITED_FORM = struct.Struct("=BIhdQ")
 NAMED_FORM = struct.Struct("=BH")
+NO_KEEPER_FORM = struct.Struct("=BHH")
 BARE_FORM = struct.Struct("=B")
 STOP_FORM = struct.Struct("=Bd")
 
@@ -257,12 +258,15 @@ class KeeperAt:
 
 @dataclass(frozen=True, slots=True)
 class NoKeeper:
-    """Master to front: there is no keeper of `user` to be had."""
+    """Master to front: there is no keeper of `user` to be had. `status` answers the request."""
 
     user: str
+    status: int
+    why: str
 
     def encode(self) -> bytes:
-        return BARE_FORM.pack(37) + self.user.encode()
+        name = self.user.encode()[:1024]
+        return NO_KEEPER_FORM.pack(37, self.status, len(name)) + name + _text(self.why)
 
 
 @dataclass(frozen=True, slots=True)

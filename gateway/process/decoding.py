@@ -15,6 +15,7 @@ from gateway.process.channel import (
     FAILED_FORM,
     ID_FORM,
     NAMED_FORM,
+    NO_KEEPER_FORM,
     OPEN,
     ORDER_FORM,
     STOP_FORM,
@@ -148,6 +149,14 @@ def _decode_pool_up(data: bytes, fds: int) -> PoolUp:
     return PoolUp(name)
 
 
+def _decode_no_keeper(data: bytes, fds: int) -> NoKeeper:
+    _, status, length = _head(NO_KEEPER_FORM, data)
+    end = NO_KEEPER_FORM.size + length
+    if end > len(data) or not 400 <= status <= 599:
+        raise ValueError("a refusal whose fields are wrong")
+    return NoKeeper(_read_text(data[NO_KEEPER_FORM.size : end]), status, _read_text(data[end:]))
+
+
 def _decode_stop(data: bytes, fds: int) -> Stop:
     drain = _exact(STOP_FORM, data)[1]
     if not 0 <= drain < 1e9:
@@ -183,7 +192,7 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     34: (1, _bare(Logs())),
     35: (1, lambda data, fds: KeeperAt(_read_text(data[1:]))),
     36: (2, _bare(FrontLogs())),
-    37: (0, lambda data, fds: NoKeeper(_read_text(data[1:]))),
+    37: (0, _decode_no_keeper),
     48: (0, lambda data, fds: Idle(_exact(ID_FORM, data)[1])),
     49: (0, lambda data, fds: WantKeeper(_read_text(data[1:]))),
 }

@@ -14,16 +14,16 @@ import socket
 import stat
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from signal import SIGKILL
 
 from gateway.journal import Journal
 from gateway.process import examine
 from gateway.process.channel import Failed, PoolAt, PoolDown, PoolUp, WantPool
-from gateway.process.examine import Root
 from gateway.process.fronts import Front
 from gateway.process.life import Event, Phase
 from gateway.process.loop import Loop
+from gateway.process.roots import Roots
 from gateway.process.spawn import NoDirectory, spawn
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, SpawnFailed
 from gateway.process.workers import Worker
@@ -196,7 +196,7 @@ class Pools:
         spec: KeeperSpec,
         loop: Loop,
         journal: Journal,
-        roots: Mapping[str, Root],
+        roots: Roots,
         fronts: Collection[Front],
     ) -> None:
         self._spec = spec
@@ -292,7 +292,7 @@ class Pools:
         return pool
 
 
-def _spec_for(found: examine.Found, root: Root, socket_path: bytes) -> PoolSpec:
+def _spec_for(found: examine.Found, root: examine.Root, socket_path: bytes) -> PoolSpec:
     return PoolSpec(
         name=found.path.decode("utf-8", "backslashreplace"),
         program=Program(

@@ -28,9 +28,10 @@ from gateway.process.channel import (
     Queued,
     Started,
 )
-from gateway.process.examine import Found, Root
+from gateway.process.examine import Found
 from gateway.process.fronts import Front
 from gateway.process.loop import Loop, Timer
+from gateway.process.roots import Roots
 from gateway.process.spawn import spawn
 from gateway.process.spec import KeeperSpec, SpawnFailed
 from gateway.process.zygotes import Zygotes
@@ -77,7 +78,7 @@ class Scripts:
         self._concurrency = spec.concurrency
         self._queue = spec.queue
         self._grace = spec.grace
-        self.roots = {route: Root(root) for route, root in spec.scripts.items()}
+        self.roots = Roots(spec)
         self.running = 0
         """Scripts whose own process lives."""
         self._queued = 0
@@ -178,8 +179,7 @@ class Scripts:
     def close(self) -> None:
         self.zygotes.close()
         os.close(self._nothing)
-        for root in self.roots.values():
-            root.close()
+        self.roots.close()
 
     def _next(self) -> None:
         """Start what waits while there is room, one order of each front in turn."""

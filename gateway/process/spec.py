@@ -64,6 +64,8 @@ class ScriptRoot:
     """Absolute."""
     given: bool = False
     """A front server names the file: the rules of `identity.py` apply."""
+    tenant: bool = False
+    """It is a tenant's, found and listed nowhere: the rules of `identity.py` for tenants apply."""
     only: bytes = b""
     """The absolute path of the one script that may be started; b"" for all below the root."""
     symlinks: SymlinkPolicy = "owner-match"
@@ -78,6 +80,25 @@ class ScriptRoot:
     """Workers of each pool found by file."""
     pool_idle: float = 60.0
     """Seconds without use after which the workers of a pool found by file leave; 0 = never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantRoots:
+    """What the keeper of a tenant may start: all that these patterns lead to and that is its own.
+
+    Orders name such a place as `tenants.route_key` says.
+    """
+
+    userdir: str
+    """As "/home/*/public_html"; "" = none."""
+    hosts: str
+    """As "/srv/www/{host}/htdocs"; "" = none."""
+    numbers: frozenset[str]
+    """The rules that there are, by number; the front applies them."""
+    symlinks: SymlinkPolicy = "owner-match"
+    start: StartMode = "auto"
+    interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
+    environment: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +139,8 @@ class KeeperSpec:
     if this user may read them."""
     idle: float = 60.0
     """Seconds with nothing running after which the keeper leaves. One with `pools` stays."""
+    tenant: TenantRoots | None = None
+    """What it may start beside `scripts`; None: nothing."""
     allowance: Allowance = Allowance()
     cgroup: tuple[bytes, ...] = ()
     """Directories of this user in the cgroup file systems, made by the master, with the limits set;

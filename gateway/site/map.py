@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal, TypeVar
 
-from gateway.backends.sources import Glob, Sources
+from gateway.backends.sources import Glob, Rule, Sources
 from gateway.exchange import Handler, Limits, Place, Refused, Request
 from gateway.process.spec import SymlinkPolicy
 from gateway.site.path import (
@@ -60,8 +60,16 @@ class Route:
     kind: Literal["script", "static", "app"]
     root: bytes = b""
     """The directory that `prefix`, or "/" where there is none, stands for. Not for an app."""
+    below: tuple[bytes, ...] = ()
+    """Names that lead to that directory from `root`, where those after `root` belong to somebody
+    who may put links there: they are walked under the site's rules for links."""
     handler: Handler
     limits: Limits
+
+    @property
+    def directory(self) -> bytes:
+        """What `prefix` stands for."""
+        return self.root.rstrip(b"/") + joined(self.below) if self.below else self.root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +89,21 @@ class Site:
     symlinks: SymlinkPolicy = "owner-match"
 
 
-def sources(routes: Sequence[Route], others: Sequence[Route] = ()) -> Sources:
+def sources(routes: Sequence[Route], others: Sequence[Rule] = ()) -> Sources:
     """Return what `StaticSettings.sources` must be for every static handler of a site.
 
-    `others` are the routes of other sites: what is a script there is not text here, where the two
+    `others` are the programs of other sites: what is a script there is not text here, where the two
     share directories.
     """
-    rules: list[tuple[bytes, Glob | None]] = []
-    for route in (*routes, *others):
+    rules: list[Rule] = []
+    for route in routes:
         if route.kind != "script":
             continue
         if route.match is None:
-            rules.append((route.root, None))
+            rules.append((route.directory, None))
         else:
-            anywhere = route.prefix is None and route in routes
-            rules.append((b"" if anywhere else route.root, Glob(route.match)))
-    return Sources(rules)
+            rules.append((b"" if route.prefix is None else route.directory, Glob(route.match)))
+    return Sources((*rules, *others))
 
 
 class Target:
@@ -188,7 +195,8 @@ class SiteMap:
         """Return the script that a path leads to or through."""
         names = path.names[rule.depth :]
         wanted = rule.glob.fits if rule.glob else None
-        index = find_script(rule.route.root, names, wanted, self.site.symlinks)
+        route = rule.route
+        index = find_script(route.root, names, wanted, self.site.symlinks, route.below)
         if index < 0:
             return None
         info = path.rest(rule.depth + index + 1)
@@ -197,7 +205,7 @@ class SiteMap:
     def _run(self, rule: "_Rule", names: Sequence[bytes], info: bytes) -> Target:
         place = Place(
             root=self._root,
-            file=rule.root + joined(names[rule.depth :]),
+            file=rule.root + joined(rule.below(names)),
             script_name=joined(names),
             path_info=info,
         )
@@ -214,7 +222,7 @@ class SiteMap:
         raise Refused(404)
 
     def _is_script(self, rule: "_Rule", names: Sequence[bytes]) -> bool:
-        kind = kind_of(rule.route.root, names[rule.depth :], self.site.symlinks)
+        kind = kind_of(rule.route.root, rule.below(names), self.site.symlinks)
         return kind == stat.S_IFREG
 
     def _static(self, raw: bytes, path: UrlPath, rule: "_Rule | None", walked: bool) -> Target:
@@ -244,7 +252,7 @@ class SiteMap:
         handler = rule.route.handler if rule else self.site.static
         if handler is None:
             raise Refused(404)
-        below = joined(names[rule.depth :]) if rule else joined(names)
+        below = joined(rule.below(names) if rule else names)
         place = Place(
             root=self._root,
             file=(rule.root if rule else self._root) + below + end,
@@ -262,8 +270,8 @@ class SiteMap:
                 return script
             if any(other.resembles(path, index) for other in self._rules):
                 continue
-            depth, root = (rule.depth, rule.route.root) if rule else (0, self.site.root)
-            if root and kind_of(root, names[depth:], self.site.symlinks) == stat.S_IFREG:
+            root, below = (rule.route.root, rule.below(names)) if rule else (self.site.root, names)
+            if root and kind_of(root, below, self.site.symlinks) == stat.S_IFREG:
                 return self._file(path, rule, names, b"")
         return None
 
@@ -290,6 +298,10 @@ class _Rule:
 
     def covers(self, path: UrlPath) -> bool:
         return path.names[: self.depth] == self.names
+
+    def below(self, names: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return the way from the route's root to what a path's components name."""
+        return (*self.route.below, *names[self.depth :])
 
     def resembles(self, path: UrlPath, name: bytes) -> bool:
         """Whether a file of this name at this path may be the text of a script."""

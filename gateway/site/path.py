@@ -157,8 +157,9 @@ def find_script(
     names: Sequence[bytes],
     wanted: Callable[[bytes], bool] | None,
     symlinks: SymlinkPolicy,
+    below: tuple[bytes, ...] = (),
 ) -> int:
-    """Return which component below `root` is the script, or -1.
+    """Return which component below `root`, and there below `below`, is the script, or -1.
 
     It is the first that is a regular file and, with `wanted`, whose name is wanted. Nothing at or
     below a component that starts with a dot is a script. Raises as `kind_of` does.
@@ -173,7 +174,7 @@ def find_script(
                 return -1
             if wanted is not None and not wanted(name):
                 continue  # should it be a file, then the next look ends in ENOTDIR
-            kind = _kind(root_fd, names[: index + 1], symlinks)
+            kind = _kind(root_fd, (*below, *names[: index + 1]), symlinks)
             if kind == stat.S_IFREG:
                 return index
             if kind != stat.S_IFDIR:

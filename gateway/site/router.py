@@ -5,15 +5,17 @@ the path means there is `site/map.py`. Must not know how a handler answers, nor 
 files: `config/assemble.py` gives it composed sites. Local redirects: RFC 3875 section 6.2.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import NamedTuple
 
 from gateway.exchange import NO_BODY, Handler, LocalRedirect, Ready, Refused, Request, Response
+from gateway.site.discovery import Discovery
 from gateway.site.map import Route, Site, SiteMap, sources
 from gateway.site.path import decode
 
-__all__ = ["Route", "Router", "Site", "sources"]
+__all__ = ["Later", "Route", "Router", "Site", "sources"]
 
 REDIRECTS = 10
 """Local redirects in a row; Apache's LimitInternalRecursion has the same bound."""
@@ -38,25 +40,41 @@ _OF_THE_BODY = frozenset(
 )
 
 
-class Router:
-    """The handler of a front: hands each request to the backend that its URL belongs to."""
+class Later(NamedTuple):
+    """A site that is composed when it is first asked for."""
 
-    def __init__(self, sites: Sequence[Site]) -> None:
+    hosts: tuple[bytes, ...]
+    compose: Callable[[], Site]
+
+
+class Router:
+    """The handler of a front: hands each request to the backend that its URL belongs to.
+
+    Sites are composed when they are first asked for: a front with ten thousand of them starts as
+    one with a single site does.
+    """
+
+    def __init__(self, sites: Sequence[Later], tenants: Discovery | None = None) -> None:
         """Take the sites; the first answers for hosts that none of them names."""
-        if not sites:
-            raise ValueError("no site")
         self._exact: dict[bytes, SiteMap] = {}
-        self._below: dict[bytes, SiteMap] = {}
-        maps = [SiteMap(site) for site in sites]
-        self._default = maps[0]
-        for site_map in maps:
-            for host in site_map.site.hosts:
-                names = self._below if host.startswith(b"*.") else self._exact
-                names.setdefault(host.removeprefix(b"*"), site_map)
+        """Those that were asked for."""
+        self._sites = sites
+        self._composed: dict[int, SiteMap] = {}
+        self._names: dict[bytes, int] = {}
+        self._below: dict[bytes, int] = {}
+        self._tenants = tenants
+        for number, site in enumerate(sites):
+            for host in site.hosts:
+                names = self._below if host.startswith(b"*.") else self._names
+                names.setdefault(host.removeprefix(b"*"), number)
 
     def __call__(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Find the backend and return its answer's context. Raises Refused."""
         site = self._exact.get(request.host) or self._site(request.host)
+        if self._tenants is not None and request.path.startswith((b"/~", b"/%7")):
+            site = self._tenants.userdir(request.path) or site
+        if site is None:
+            return self._no_site(request)
         target = site.remembered.get(request.path)
         notes = request.notes
         if target is None:
@@ -73,19 +91,35 @@ class Router:
             return Following(site, request, target.handler)
         return target.handler(request)
 
-    def _site(self, host: bytes) -> SiteMap:
-        below = self._below
-        if b"." not in host or not (below or host.endswith(b".")):
-            return self._default
-        host = host.removesuffix(b".")  # a fully qualified name is the same name
-        if found := self._exact.get(host):
-            return found
-        at = host.find(b".", 1)  # the pattern stands for at least one character
-        while at >= 0:
-            if found := below.get(host[at:]):
-                return found
-            at = host.find(b".", at + 1)
-        return self._default
+    def _site(self, host: bytes) -> SiteMap | None:
+        """Return the site of a host that was not asked for by exactly this name yet."""
+        named = host.removesuffix(b".")  # a fully qualified name is the same name
+        number = self._names.get(named)
+        if number is not None:
+            site = self._composed_site(number)
+            self._exact[named] = site
+            return site
+        at = named.find(b".", 1) if self._below else -1
+        while at >= 0:  # the pattern stands for at least one character
+            number = self._below.get(named[at:])
+            if number is not None:
+                return self._composed_site(number)
+            at = named.find(b".", at + 1)
+        found = None if self._tenants is None else self._tenants.host(named)
+        if found is None and self._sites:
+            return self._composed_site(0)
+        return found
+
+    def _composed_site(self, number: int) -> SiteMap:
+        site = self._composed.get(number)
+        if site is None:
+            site = self._composed[number] = SiteMap(self._sites[number].compose())
+        return site
+
+    def _no_site(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        if request.path == b"*":
+            return _of_the_server(request)
+        raise Refused(404)
 
 
 def _of_the_server(request: Request) -> AbstractAsyncContextManager[Response]:

@@ -557,6 +557,7 @@ def test_leaving_keeper_hands_back_a_wish_for_a_pool(run: RunLoop[Any]) -> None:
         await liar.message()
         send(liar.ends[0], Leaving().encode())
         await until(lambda: len(liar.ends) == 2)
+        assert isinstance(await liar.message(), channel.WantPool)  # else it would not know the id
         send(liar.ends[1], channel.PoolAt(1, b"/run/x.sock").encode())
         assert await asked == b"/run/x.sock"
         remote.close()

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,18 @@ from gateway.exchange import (
 )
 from gateway.process.spec import SymlinkPolicy
 from gateway.site import map as site_map
-from gateway.site.router import REDIRECTS, Route, Router, Site, sources
+from gateway.site.router import REDIRECTS, Later, Route, Router, Site, sources
 from gateway.units import Size
 
 SOURCE = b"#!/bin/sh\npassword=hunter2\n"
+
+
+def routed(sites: Sequence[Site]) -> Router:
+    return Router([Later(site.hosts, partial(_itself, site)) for site in sites])
+
+
+def _itself(site: Site) -> Site:
+    return site
 
 
 class Program:
@@ -105,7 +114,7 @@ class House:
             limits=limits,
             symlinks=symlinks,
         )
-        self.router = Router([self.site])
+        self.router = routed([self.site])
 
 
 def ask(path: bytes, method: str = "GET", *, host: bytes = b"", query: bytes = b"") -> Request:
@@ -178,7 +187,7 @@ def test_a_site_is_chosen_by_host() -> None:
             handler=programs[made_name], limits=Limits(),
         )  # fmt: skip
         made.append(Site(name=made_name, hosts=hosts, routes=(route,), limits=Limits()))
-    router = Router(made)
+    router = routed(made)
     for host, name in (
         (b"a.example.org", b"exact"),
         (b"a.example.org.", b"exact"),
@@ -198,9 +207,32 @@ def test_a_site_is_chosen_by_host() -> None:
         assert request.notes.site == name.decode()
 
 
-def test_no_site_is_no_router() -> None:
-    with pytest.raises(ValueError, match="no site"):
-        Router([])
+def test_without_a_site_nothing_is_there() -> None:
+    router = Router([])
+    assert get(router, b"/") == 404
+    assert get(router, b"*", "OPTIONS") == b""
+
+
+def test_a_site_is_composed_once_and_only_when_it_is_asked_for() -> None:
+    made = []
+
+    def compose(name: bytes) -> Site:
+        made.append(name)
+        return Site(name=name.decode(), limits=Limits())
+
+    names = (b"a.example", b"b.example", b"*.c.example")
+    router = Router([Later((name, b"www." + name), partial(compose, name)) for name in names[:2]]
+                    + [Later((names[2],), partial(compose, names[2]))])  # fmt: skip
+    assert made == []
+    for host in (b"b.example", b"www.b.example", b"b.example.", b"b.example"):
+        request = ask(b"/", host=host)
+        assert send(router, request)[0] == 404
+        assert request.notes.site == "b.example"
+    assert made == [b"b.example"]
+    send(router, ask(b"/", host=b"x.c.example"))
+    send(router, ask(b"/", host=b"y.c.example"))
+    send(router, ask(b"/", host=b"unknown"))
+    assert made == [b"b.example", b"*.c.example", b"a.example"]
 
 
 def test_the_site_is_noted_also_when_the_path_is_refused(house: House) -> None:
@@ -288,7 +320,7 @@ def test_an_application_gets_nothing_else(house: House, path: bytes) -> None:
 def test_an_application_at_the_root() -> None:
     app = Program(b"app")
     route = Route(key="a/0", name="/", prefix=b"/", kind="app", handler=app, limits=Limits())
-    router = Router([Site(name="a", routes=(route,), limits=Limits())])
+    router = routed([Site(name="a", routes=(route,), limits=Limits())])
     for path, info in ((b"/", b"/"), (b"/a/b", b"/a/b"), (b"/a%2Fb", b"/a/b"), (b"//a", b"//a")):
         assert get(router, path) == b"app"
         assert (app.place.script_name, app.place.path_info) == (b"", info)
@@ -315,7 +347,7 @@ def test_files_of_a_route(house: House) -> None:
 
 
 def test_a_site_without_files() -> None:
-    router = Router([Site(name="a", limits=Limits())])
+    router = routed([Site(name="a", limits=Limits())])
     for path in (b"/", b"/x", b"/x/"):
         assert get(router, path) == 404
 
@@ -350,7 +382,7 @@ def test_a_better_index_is_found_after_a_while(
 ) -> None:
     (house.root / "sub" / "index.cgi").unlink()
     (house.root / "sub" / "index.html").write_bytes(b"index")
-    router = Router([replace(house.site, index=(b"first.html", b"index.html"))])
+    router = routed([replace(house.site, index=(b"first.html", b"index.html"))])
     assert get(router, b"/sub/") == b"index"
     (house.root / "sub" / "first.html").write_bytes(b"first")
     monkeypatch.setattr("gateway.site.map.monotonic", lambda: float("inf"))
@@ -544,7 +576,7 @@ def test_a_script_directory_inside_the_root_is_hidden_by_every_name(tmp_path: Pa
         StaticSettings(root=os.fsencode(root), sources=sources([route]), symlinks="any")
     )
     site = Site(name="m", root=os.fsencode(root), routes=(route,), static=static, limits=Limits())
-    router = Router([site])
+    router = routed([site])
     assert get(router, b"/cgi-bin/run") == b"ran"
     for path in (b"/programs/run", b"/alias/run", b"//programs/run", b"/programs//run"):
         assert get(router, path) == 404
@@ -561,7 +593,7 @@ def test_a_pattern_below_a_prefix_concerns_only_that(tmp_path: Path) -> None:
         root=os.fsencode(tmp_path / "tools"), handler=program, limits=Limits(),
     )  # fmt: skip
     static = Static(StaticSettings(root=os.fsencode(tmp_path), sources=sources([route])))
-    router = Router(
+    router = routed(
         [
             Site(
                 name="m", root=os.fsencode(tmp_path), routes=(route,), static=static,
@@ -605,7 +637,7 @@ def test_what_clients_make_us_remember_is_bounded(
         send(house.router, ask(b"/app/%d" % n))
         send(house.router, ask(b"/" + b"." * n + b"./page.html"))
     send(house.router, ask(b"/" + b"long" * 1000))
-    remembered = house.router._default.remembered
+    remembered = house.router._composed_site(0).remembered
     assert len(remembered) <= 10
     assert max(map(len, remembered)) <= site_map.REMEMBERED_LENGTH
 
@@ -662,7 +694,7 @@ def test_a_local_redirect_stays_in_its_site(house: House) -> None:
     other = Program(b"other")
     route = Route(key="b/0", name="/", prefix=b"/", kind="app", handler=other, limits=Limits())
     second = Site(name="b", hosts=(b"b.example",), routes=(route,), limits=Limits())
-    router = Router([house.site, second])
+    router = routed([house.site, second])
     house.cgi.act = redirecting(b"//b.example/page.html")
     assert send(router, ask(b"/x.cgi"))[0] == 404
     assert not other.asked

@@ -1,0 +1,148 @@
+"""What a tenant's site is made of: `[tenants]` -> the handlers behind one tenant's pages.
+
+Decides the routes of a tenant, which are the same for all. The master's part of `[tenants]`, which
+needs no event loop, is in `tenancy.py`.
+"""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+from gateway.backends.cgi import Cgi, CgiSettings
+from gateway.backends.copies import Shelf
+from gateway.backends.files import FileWorkers
+from gateway.backends.sendfile import Sendfile, SendfileSettings
+from gateway.backends.sources import Elsewhere
+from gateway.backends.static import Static, StaticSettings
+from gateway.backends.stream import StreamSettings
+from gateway.config.settings import Settings
+from gateway.exchange import Handler
+from gateway.journal import Journal
+from gateway.process.remote import RemoteKeeper
+from gateway.process.tenants import Home, route_key
+from gateway.site.discovery import Discovery
+from gateway.site.map import Route, Site, sources
+from gateway.site.tenants import TenantsSettings
+
+CACHE = 32 << 20
+"""Bytes of memory for the small files of all tenants of a front."""
+
+
+class Lodging:
+    """Composes the sites of tenants."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tenants: TenantsSettings,
+        connect: Callable[[str], Awaitable[socket.socket]],
+        journal: Journal,
+        software: bytes,
+        elsewhere: Elsewhere,
+    ) -> None:
+        self._settings = settings
+        self._tenants = tenants
+        self._connect = connect
+        self._journal = journal
+        self._software = software
+        self._elsewhere = elsewhere
+        self._shelf = Shelf(CACHE)
+        self._keepers: WeakValueDictionary[str, RemoteKeeper] = WeakValueDictionary()
+        """The ways to tenants' keepers, as long as something of their sites is in use."""
+
+    def discovery(self) -> Discovery:
+        """Return what finds tenants and has their sites made here."""
+        tenants = self._tenants
+        return Discovery(
+            userdir=tenants.userdir,
+            hosts=tenants.hosts,
+            symlinks=tenants.symlinks,
+            least=(tenants.min_uid, tenants.min_gid),
+            compose=self.site,
+        )
+
+    def site(self, name: str, home: Home) -> Site:
+        """Compose the site of the tenant `name`."""
+        tenants = self._tenants
+        at = os.fsencode(name) if name.startswith("~") else b""
+        programs = tuple(
+            self._program(name, home, at, rule, number)
+            for number, rule in enumerate((*tenants.cgi, *tenants.fastcgi))
+        )
+        static = Static(
+            StaticSettings(
+                root=home.base,
+                listing=tenants.listing,
+                symlinks=tenants.symlinks,
+                sources=sources(programs, self._elsewhere.near(home.path, name)),
+            ),
+            self._shelf,
+        )
+        files = Route(
+            key=name,
+            name=f"/{os.fsdecode(at)}",
+            prefix=b"/" + at,
+            kind="static",
+            root=home.base,
+            below=home.below,
+            handler=static,
+            limits=self._settings.limits,
+        )
+        return Site(
+            name=name,
+            root=home.path,
+            index=tuple(map(os.fsencode, tenants.index)),
+            routes=(*programs, files),
+            limits=self._settings.limits,
+            symlinks=tenants.symlinks,
+        )
+
+    def _program(self, name: str, home: Home, at: bytes, rule: str, number: int) -> Route:
+        """Make the route of one of a tenant's rules: a path or a pattern of file names."""
+        key = route_key(name, number)
+        keeper = self._keeper(name)
+        handler = (
+            self._script(key, home, keeper)
+            if number < len(self._tenants.cgi)
+            else self._workers(key, home, keeper)
+        )
+        route = Route(
+            key=key,
+            name=rule,
+            prefix=b"/" + at,
+            kind="script",
+            root=home.base,
+            below=home.below,
+            handler=Sendfile(handler, SendfileSettings(), keeper, self._journal),
+            limits=self._settings.limits,
+        )
+        if not rule.startswith("/"):
+            return replace(route, match=os.fsencode(rule))
+        names = tuple(os.fsencode(part) for part in rule.split("/") if part)
+        prefix = b"/".join((route.prefix or b"").strip(b"/").split(b"/") + list(names)).strip(b"/")
+        return replace(route, prefix=b"/" + prefix, below=(*home.below, *names))
+
+    def _script(self, key: str, home: Home, keeper: RemoteKeeper) -> Handler:
+        settings = CgiSettings(
+            route=key,
+            root=home.path,
+            software=self._software,
+            broken=self._settings.server.broken_script,
+        )
+        return Cgi(settings, keeper, self._journal)
+
+    def _workers(self, key: str, home: Home, keeper: RemoteKeeper) -> Handler:
+        settings = StreamSettings(keep=False, software=self._software)
+        return FileWorkers(settings, key, home.path, keeper, self._journal)
+
+    def _keeper(self, name: str) -> RemoteKeeper:
+        keeper = self._keepers.get(name)
+        if keeper is None:
+
+            async def connect() -> socket.socket:
+                return await self._connect(name)
+
+            keeper = self._keepers[name] = RemoteKeeper(connect)
+        return keeper
