@@ -106,6 +106,18 @@ class Place:
     """What follows it, or b"" (section 4.1.5)."""
 
 
+class SiteLogs(Protocol):
+    """The logs of one site, for its owner to read."""
+
+    def record(self, request: "Request", status: int, sent: int, duration: float) -> None:
+        """Take an access record: status (0 = none), bytes of body, seconds."""
+        ...
+
+    def complain(self, text: str, subject: str, request: str) -> None:
+        """Take the reason of a failure; `request` is the request's id."""
+        ...
+
+
 NOWHERE = Place(root=b"", file=b"", script_name=b"", path_info=b"")
 
 
@@ -115,11 +127,15 @@ class Notes:
     The one mutable part of a request: whoever learns something writes it here.
     """
 
-    __slots__ = ("cpu", "exit_status", "limits", "memory", "place", "route", "script", "site")
+    __slots__ = (
+        "cpu", "exit_status", "limits", "logs", "memory", "place", "route", "script", "site",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         """Replaced by the router when the site or route has its own."""
+        self.logs: SiteLogs | None = None
+        """The site's own logs, beside those of the server, where it has some."""
         self.place = NOWHERE
         """Set by the router before it calls a backend."""
         self.site = ""

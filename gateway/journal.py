@@ -47,7 +47,11 @@ class Journal:
         line = " ".join(parts).encode()
         if len(line) > LINE_MAX:
             line = line[: LINE_MAX - 6] + b" [cut]"
+        self.put(line + b"\n")
+
+    def put(self, line: bytes) -> None:
+        """Write a whole line."""
         try:
-            os.write(self.fd, line + b"\n")
+            os.write(self.fd, line)
         except OSError:
             pass  # a full disk or a closed pipe must not stop the daemon

@@ -40,6 +40,7 @@ from gateway.config.tenancy import encoded
 from gateway.exchange import Handler
 from gateway.journal import Journal
 from gateway.listeners.listening import RelayListener
+from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.process.remote import RemoteKeeper
 from gateway.site.given import Given, GivenRoot
 from gateway.site.router import Later, Route, Router, Site, sources
@@ -67,9 +68,10 @@ def assemble(
     connect: Callable[[str], Awaitable[socket.socket]],
     journal: Journal,
     runtime: str,
+    own_logs: OwnLogsRegistry,
 ) -> Assembly:
     """Put a front together. `connect` gives a channel to a user's keeper; `runtime` is the
-    directory that holds the pools' sockets."""
+    directory that holds the pools' sockets; `own_logs` are those of tenants."""
     parts = Parts(settings, connect, journal, runtime)
     sites = [
         Later(tuple(map(str.encode, site.hosts)), partial(parts.site, number, site))
@@ -77,7 +79,15 @@ def assemble(
     ]
     tenants = None
     if settings.tenants is not None:
-        lodging = Lodging(settings, settings.tenants, connect, journal, SOFTWARE, parts.elsewhere)
+        lodging = Lodging(
+            settings,
+            settings.tenants,
+            connect,
+            journal,
+            own_logs,
+            SOFTWARE,
+            parts.elsewhere,
+        )
         tenants = lodging.discovery()
     given = {key: parts.given(key, listener) for key, listener in settings.listen.given}
     return Assembly(Router(sites, tenants), given, parts.keepers)

@@ -20,6 +20,7 @@ from gateway.backends.stream import StreamSettings
 from gateway.config.settings import Settings
 from gateway.exchange import Handler
 from gateway.journal import Journal
+from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.process.remote import RemoteKeeper
 from gateway.process.tenants import Home, route_key
 from gateway.site.discovery import Discovery
@@ -39,6 +40,7 @@ class Lodging:
         tenants: TenantsSettings,
         connect: Callable[[str], Awaitable[socket.socket]],
         journal: Journal,
+        logs: OwnLogsRegistry,
         software: bytes,
         elsewhere: Elsewhere,
     ) -> None:
@@ -46,6 +48,7 @@ class Lodging:
         self._tenants = tenants
         self._connect = connect
         self._journal = journal
+        self._logs = logs
         self._software = software
         self._elsewhere = elsewhere
         self._shelf = Shelf(CACHE)
@@ -67,8 +70,10 @@ class Lodging:
         """Compose the site of the tenant `name`."""
         tenants = self._tenants
         at = os.fsencode(name) if name.startswith("~") else b""
+        logs = self._logs.of(name) if tenants.logs else None
+        journal = self._journal if logs is None else logs.journal
         programs = tuple(
-            self._program(name, home, at, rule, number)
+            self._program(name, home, at, rule, number, journal)
             for number, rule in enumerate((*tenants.cgi, *tenants.fastcgi))
         )
         static = Static(
@@ -97,16 +102,19 @@ class Lodging:
             routes=(*programs, files),
             limits=self._settings.limits,
             symlinks=tenants.symlinks,
+            logs=logs,
         )
 
-    def _program(self, name: str, home: Home, at: bytes, rule: str, number: int) -> Route:
+    def _program(
+        self, name: str, home: Home, at: bytes, rule: str, number: int, journal: Journal
+    ) -> Route:
         """Make the route of one of a tenant's rules: a path or a pattern of file names."""
         key = route_key(name, number)
         keeper = self._keeper(name)
         handler = (
-            self._script(key, home, keeper)
+            self._script(key, home, keeper, journal)
             if number < len(self._tenants.cgi)
-            else self._workers(key, home, keeper)
+            else self._workers(key, home, keeper, journal)
         )
         route = Route(
             key=key,
@@ -115,7 +123,7 @@ class Lodging:
             kind="script",
             root=home.base,
             below=home.below,
-            handler=Sendfile(handler, SendfileSettings(), keeper, self._journal),
+            handler=Sendfile(handler, SendfileSettings(), keeper, journal),
             limits=self._settings.limits,
         )
         if not rule.startswith("/"):
@@ -124,18 +132,18 @@ class Lodging:
         prefix = b"/".join((route.prefix or b"").strip(b"/").split(b"/") + list(names)).strip(b"/")
         return replace(route, prefix=b"/" + prefix, below=(*home.below, *names))
 
-    def _script(self, key: str, home: Home, keeper: RemoteKeeper) -> Handler:
+    def _script(self, key: str, home: Home, keeper: RemoteKeeper, journal: Journal) -> Handler:
         settings = CgiSettings(
             route=key,
             root=home.path,
             software=self._software,
             broken=self._settings.server.broken_script,
         )
-        return Cgi(settings, keeper, self._journal)
+        return Cgi(settings, keeper, journal)
 
-    def _workers(self, key: str, home: Home, keeper: RemoteKeeper) -> Handler:
+    def _workers(self, key: str, home: Home, keeper: RemoteKeeper, journal: Journal) -> Handler:
         settings = StreamSettings(keep=False, software=self._software)
-        return FileWorkers(settings, key, home.path, keeper, self._journal)
+        return FileWorkers(settings, key, home.path, keeper, journal)
 
     def _keeper(self, name: str) -> RemoteKeeper:
         keeper = self._keepers.get(name)

@@ -29,6 +29,7 @@ from gateway.listeners.door import Door, Entrance
 from gateway.listeners.drive import Service
 from gateway.listeners.fastcgi import FastCgiConnection
 from gateway.listeners.listening import HttpListener, RelayListener
+from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.listeners.peers import Peers
 from gateway.listeners.scgi import ScgiConnection
 from gateway.listeners.sockets import BACKLOG
@@ -103,7 +104,8 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     link = MasterLink(loop, control, (journal.fd, spec.access))
-    assembly = assemble(spec.settings, link.keeper, journal, spec.runtime)
+    own_logs = _own_logs(spec.settings, link, loop, journal.who)
+    assembly = assemble(spec.settings, link.keeper, journal, spec.runtime, own_logs)
     door = Door(
         loop,
         journal,
@@ -129,6 +131,22 @@ async def _serve(
     for keeper in assembly.keepers.values():
         keeper.close()
     link.close()
+
+
+def _own_logs(
+    settings: Settings, link: MasterLink, loop: asyncio.AbstractEventLoop, who: str
+) -> OwnLogsRegistry:
+    """Return the logs of tenants, which the master opens."""
+    registry = OwnLogsRegistry(
+        settings.log.format,
+        settings.tenants.log_size if settings.tenants else 0,
+        soon=lambda flush: loop.call_later(LOG_DELAY, flush),
+        want=link.want_logs,
+        who=who,
+    )
+    link.logs_opened = registry.opened
+    link.logs_renamed = registry.renamed
+    return registry
 
 
 def _entrance(

@@ -7,8 +7,17 @@ is gone the front leaves too.
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
-from gateway.process.channel import FrontLogs, KeeperAt, NoKeeper, Stop, WantKeeper
+from gateway.process.channel import (
+    FrontLogs,
+    KeeperAt,
+    LogsAt,
+    NoKeeper,
+    Stop,
+    WantKeeper,
+    WantLogs,
+)
 from gateway.process.descriptors import Descriptors
 from gateway.process.post import Inbox, send
 from gateway.process.spec import SpawnFailed
@@ -27,6 +36,10 @@ class MasterLink:
         self._logs = logs
         self._inbox = Inbox()
         self._wanted: dict[str, asyncio.Future[socket.socket]] = {}
+        self.logs_opened: Callable[[str, int, int], None] | None = None
+        """Takes the access log and the error log of a tenant, which are then its own to close."""
+        self.logs_renamed: Callable[[], None] | None = None
+        """Told when logs are to be opened anew."""
         self.stopped: asyncio.Future[float | None] = loop.create_future()
         control.setblocking(False)
         Descriptors.of(loop).add_reader(control.fileno(), self._readable)
@@ -41,6 +54,13 @@ class MasterLink:
             wanted = self._wanted[user] = self._loop.create_future()
             send(self._control, WantKeeper(user).encode())
         return await asyncio.shield(wanted)
+
+    def want_logs(self, tenant: str) -> None:
+        """Ask for the logs of a tenant; `logs_opened` gets them, unless it has none."""
+        try:
+            send(self._control, WantLogs(tenant).encode())
+        except OSError:
+            pass  # no room: whoever wants to write asks again; or the master is gone
 
     def _readable(self) -> None:
         while True:
@@ -72,6 +92,11 @@ class MasterLink:
             for fresh, kept in zip(descriptors, self._logs, strict=True):
                 os.dup2(fresh, kept, inheritable=False)
                 os.close(fresh)
+            if self.logs_renamed is not None:
+                self.logs_renamed()
+        elif isinstance(message, LogsAt):
+            if self.logs_opened is not None:
+                self.logs_opened(message.tenant, *descriptors)
         elif isinstance(message, Stop) and not self.stopped.done():
             self.stopped.set_result(message.drain)
 

@@ -27,6 +27,7 @@ from gateway.config.keepers import (
 )
 from gateway.config.settings import Settings
 from gateway.config.tenancy import tenant_account
+from gateway.daemon import tenantlogs
 from gateway.daemon.openings import Opened, close, opened
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
@@ -38,10 +39,12 @@ from gateway.process.channel import (
     FrontLogs,
     Idle,
     KeeperAt,
+    LogsAt,
     Message,
     NoKeeper,
     Stop,
     WantKeeper,
+    WantLogs,
 )
 from gateway.process.channel import Logs as KeeperLogs
 from gateway.process.post import Inbox, send
@@ -292,6 +295,8 @@ class Master:
     def _act(self, child: Child, message: Message) -> None:
         if isinstance(message, WantKeeper) and not child.user:
             self._introduce(child, message.user)
+        elif isinstance(message, WantLogs) and not child.user:
+            self._open_tenant_logs(child, message.tenant)
         elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
                 child.leaving = True
@@ -330,6 +335,23 @@ class Master:
         if user in users(self.settings):
             return user
         return tenant_account(self.settings.tenants, user)
+
+    def _open_tenant_logs(self, front: Child, name: str) -> None:
+        """Hand a front the logs of a tenant; nothing where it has none."""
+        tenants = self.settings.tenants
+        if tenants is None or not tenants.logs:
+            return
+        try:
+            who = account(tenant_account(tenants, name))
+            fds = tenantlogs.open_logs(
+                tenants.logs, who.name, who.gid, tenants.log_size, tenantlogs.FILES[:2]
+            )
+        except (SpawnFailed, OSError, KeyError) as error:
+            self.journal.write("error", f"no logs of {name}: {error}")
+            return
+        _tell(front, LogsAt(name), *fds)
+        for fd in fds:
+            os.close(fd)
 
     # -- logs and leaving ------------------------------------------------------------------------
 
@@ -400,6 +422,8 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
     with ExitStack() as stack:
         try:
             logs = open_logs(settings.log)
+            if settings.tenants is not None and settings.tenants.logs:
+                tenantlogs.prepare(settings.tenants.logs)
             runtime = Runtime.prepare(settings)
             stack.callback(runtime.remove)
             # After the runtime directory, in which Unix sockets often are.

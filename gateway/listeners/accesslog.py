@@ -79,6 +79,10 @@ class AccessLog:
         data = "".join(self._lines).encode("ascii")
         self._lines.clear()
         self._held = 0
+        self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Write whole lines."""
         try:
             _write(self.fd, data)
         except OSError:

@@ -106,7 +106,10 @@ async def drive(service: Service, request: Request, writer: Writer) -> None:
         status = _broken(service, request, writer, error) or status
     except Exception as error:
         status = _our_fault(service, request, writer, error) or status
-    service.record(request, status, writer.sent, time.monotonic() - started)
+    duration = time.monotonic() - started
+    service.record(request, status, writer.sent, duration)
+    if (logs := request.notes.logs) is not None:
+        logs.record(request, status, writer.sent, duration)
 
 
 async def _send(request: Request, response: Response, writer: Writer) -> None:
@@ -163,8 +166,11 @@ def _answer(service: Service, request: Request, writer: Writer, refused: Refused
 
 
 def _log(service: Service, request: Request, text: str) -> None:
-    where = request.notes.script or request.notes.route
+    notes = request.notes
+    where = notes.script or notes.route
     service.journal.write("error", text, subject=where, request=request.id)
+    if notes.logs is not None:
+        notes.logs.complain(text, where, request.id)
 
 
 def _refuse(service: Service, request: Request, writer: Writer, refused: Refused) -> int:

@@ -277,12 +277,32 @@ class FrontLogs:
         return BARE_FORM.pack(36)
 
 
+@dataclass(frozen=True, slots=True)
+class WantLogs:
+    """Front to master: the logs of this tenant, please; smaller ones if they are full."""
+
+    tenant: str
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(50) + self.tenant.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class LogsAt:
+    """Master to front: with it the access log and the error log of a tenant."""
+
+    tenant: str
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(38) + self.tenant.encode()
+
+
 FromFront: TypeAlias = Order | WantPool | Release | Open
 ToFront: TypeAlias = (
     Queued | Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving | Opened
 )
-FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs
-ToMaster: TypeAlias = Idle | WantKeeper
+FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs | LogsAt
+ToMaster: TypeAlias = Idle | WantKeeper | WantLogs
 Message: TypeAlias = FromFront | ToFront | FromMaster | ToMaster
 
 

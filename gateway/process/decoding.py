@@ -28,6 +28,7 @@ from gateway.process.channel import (
     KeeperAt,
     Leaving,
     Logs,
+    LogsAt,
     Message,
     NoKeeper,
     Open,
@@ -41,6 +42,7 @@ from gateway.process.channel import (
     Started,
     Stop,
     WantKeeper,
+    WantLogs,
     WantPool,
 )
 
@@ -193,8 +195,10 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     35: (1, lambda data, fds: KeeperAt(_read_text(data[1:]))),
     36: (2, _bare(FrontLogs())),
     37: (0, _decode_no_keeper),
+    38: (2, lambda data, fds: LogsAt(_read_text(data[1:]))),
     48: (0, lambda data, fds: Idle(_exact(ID_FORM, data)[1])),
     49: (0, lambda data, fds: WantKeeper(_read_text(data[1:]))),
+    50: (0, lambda data, fds: WantLogs(_read_text(data[1:]))),
 }
 
 

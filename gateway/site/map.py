@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Literal, TypeVar
 
 from gateway.backends.sources import Glob, Rule, Sources
-from gateway.exchange import Handler, Limits, Place, Refused, Request
+from gateway.exchange import Handler, Limits, Place, Refused, Request, SiteLogs
 from gateway.process.spec import SymlinkPolicy
 from gateway.site.path import (
     UrlPath,
@@ -87,6 +87,8 @@ class Site:
     """What no route takes; None: nothing is there."""
     limits: Limits
     symlinks: SymlinkPolicy = "owner-match"
+    logs: SiteLogs | None = None
+    """Its own, beside those of the server."""
 
 
 def sources(routes: Sequence[Route], others: Sequence[Rule] = ()) -> Sources:
@@ -109,7 +111,7 @@ def sources(routes: Sequence[Route], others: Sequence[Rule] = ()) -> Sources:
 class Target:
     """What a path was decided to be."""
 
-    __slots__ = ("follow", "handler", "limits", "place", "route", "site")
+    __slots__ = ("follow", "handler", "limits", "logs", "place", "route", "site")
 
     def __init__(
         self, site: Site, route: Route | None, handler: Handler, place: Place, follow: bool
@@ -117,6 +119,7 @@ class Target:
         self.site = site.name
         self.route = route.name if route else ""
         self.limits = route.limits if route else site.limits
+        self.logs = site.logs
         self.handler = handler
         self.place = place
         self.follow = follow
@@ -128,6 +131,7 @@ class Target:
         notes.site = self.site
         notes.route = self.route
         notes.limits = self.limits
+        notes.logs = self.logs
         notes.place = self.place
 
 

@@ -82,10 +82,12 @@ class Router:
                 return _of_the_server(request)
             notes.site = site.site.name
             notes.limits = site.site.limits
+            notes.logs = site.site.logs
             target = site.find(request.path)
         notes.site = target.site  # Target.note, written out
         notes.route = target.route
         notes.limits = target.limits
+        notes.logs = target.logs
         notes.place = target.place
         if target.follow:
             return Following(site, request, target.handler)
