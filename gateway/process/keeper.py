@@ -61,8 +61,6 @@ def run(spec: KeeperSpec, control: socket.socket, journal: Journal) -> int:
     except birth.BirthFailed as failed:
         journal.write("error", f"the keeper of {spec.user} cannot start: {failed}")
         return 1
-    gc.collect()
-    gc.freeze()
     return Keeper(spec, control, journal).run()
 
 
