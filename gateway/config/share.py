@@ -12,7 +12,7 @@ files, which the server in front may send itself.
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.config.settings import Settings
 from gateway.exchange import Limits, Via
@@ -112,7 +112,29 @@ def shares(settings: Settings) -> tuple[Share, ...]:
     hidden = [
         route.cgi for site in settings.site for route in site.route if isinstance(route.cgi, str)
     ]
-    return tuple(_share(site, hidden) for site in settings.site)
+    shares = tuple(_share(site, hidden) for site in settings.site)
+    tenants = settings.tenants
+    if tenants is None:
+        return shares
+    if tenants.userdir:
+        homes = Area(pattern="^/~", why="the pages of users")
+        shares = tuple(replace(share, areas=(homes, *share.areas)) for share in shares)
+    if tenants.hosts or not shares:
+        everything = Area(pattern="^/", why="the pages of tenants")
+        limits = settings.limits
+        # Only we know which of the hosts that no site names are a tenant's.
+        shares = tuple(share for share in shares if share.hosts) + (
+            Share(
+                hosts=(),
+                root="",
+                index=(),
+                symlinks=tenants.symlinks,
+                areas=(everything,),
+                body=limits.request_body,
+                patience=_silence(limits) + MARGIN,
+            ),
+        )
+    return shares
 
 
 def _share(site: SiteSettings, directories: Iterable[str]) -> Share:

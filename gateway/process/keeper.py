@@ -10,7 +10,6 @@ master is dead): no new orders; what runs may finish for `drain` seconds; then T
 seconds, then KILL to all, orphans too, until this process has no child.
 """
 
-import gc
 import os
 import signal
 import socket

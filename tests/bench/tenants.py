@@ -3,10 +3,10 @@
     PYTHONPATH=. python tests/bench/tenants.py [--tenants 10000] [--active 500] [--sites 10000]
 
 Run as root. It makes a mount namespace of its own, in which a copy of /etc has an account for
-each tenant; the machine's is not touched. Measured: the time and memory of a start, the first request
-of a tenant whose keeper does not run (over the same script's time when it does), the private
-memory of each active tenant, that all are gone after `idle`, and a reload with as many explicit
-sites while requests go on.
+each tenant; the machine's is not touched. Measured: the time and memory of a start, the first
+request of a tenant whose keeper does not run (over the same script's time when it does), the
+private memory of each active tenant, that all are gone after `idle`, and a reload with as many
+explicit sites while requests go on.
 """
 
 import argparse

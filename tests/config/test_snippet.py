@@ -18,6 +18,7 @@ from gateway.config.snippet import SERVERS, WITHOUT_SCGI, snippet
 from gateway.exchange import Limits
 from gateway.listeners.listening import HttpListener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
+from gateway.site.tenants import TenantsSettings
 from gateway.units import Duration, Size
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -30,6 +31,7 @@ FILES = {
 }
 FASTCGI = RelayListener(address=Address(path="/run/g/fastcgi.sock"), group="www-data")
 SCGI = RelayListener(address=Address(host="127.0.0.1", port=9001))
+TENANTS = TenantsSettings(userdir="/home/*/public_html")
 HTTP = HttpListener(address=Address(host="127.0.0.1", port=8080))
 
 
@@ -298,3 +300,29 @@ def test_several_sites_and_one_without_a_host(server: str) -> None:
     else:
         assert "/srv/second" in printed
         assert "b.example" in printed.replace("[.]", ".")
+
+
+# Tenants --------------------------------------------------------------------------------------
+
+
+def test_users_pages_are_ours_on_every_site() -> None:
+    made = replace(settings(site(), site(hosts=("b.example",))), tenants=TENANTS)
+    for share in shares(made):
+        for path in ("/~alice/", "/~alice/x.png"):
+            assert re.search(share.pattern, path)
+        assert not re.search(share.pattern, "/a~lice/x.png")
+
+
+def test_hosts_that_no_site_names_are_ours() -> None:
+    tenants = replace(TENANTS, hosts="/srv/www/{host}/htdocs")
+    first, rest = shares(replace(settings(site(), site(hosts=())), tenants=tenants))
+    assert first.hosts == ("example.org",)
+    assert (rest.hosts, rest.root, rest.pattern) == ((), "", "^/")
+
+
+def test_tenants_alone_are_a_block() -> None:
+    alone = Settings(listen=settings().listen, site=(), tenants=TENANTS)
+    (share,) = shares(alone)
+    assert (share.hosts, share.root, share.pattern) == ((), "", "^/")
+    for server in SERVERS:
+        assert "gateway" in snippet(server, alone)

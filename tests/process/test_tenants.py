@@ -81,9 +81,12 @@ def test_a_keeper_has_its_own_directory_and_those_of_hosts() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["~bob/0", "~alice/2", "~alice/-1", "~alice/00", "~alice/", "~alice", "alice/0", "",
-            "~../0", "@../0", "~alice/../0", "0/0", "@a/b/0", "~alice/٠"]  # fmt: skip
-)
+    "key",
+    [
+        "~bob/0", "~alice/2", "~alice/-1", "~alice/00", "~alice/", "~alice", "alice/0", "",
+        "~../0", "@../0", "~alice/../0", "0/0", "@a/b/0", "~alice/٠",
+    ],
+)  # fmt: skip
 def test_a_keeper_has_nothing_else(key: str) -> None:
     assert tenants.script_root(ROOTS, "alice", key) is None
 
