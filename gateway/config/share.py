@@ -123,7 +123,8 @@ def shares(settings: Settings) -> tuple[Share, ...]:
         everything = Area(pattern="^/", why="the pages of tenants")
         limits = settings.limits
         # Only we know which of the hosts that no site names are a tenant's.
-        shares = tuple(share for share in shares if share.hosts) + (
+        shares = (
+            *(share for share in shares if share.hosts),
             Share(
                 hosts=(),
                 root="",

@@ -12,6 +12,7 @@ from gateway.config.settings import ListenSettings, LogSettings, ServerSettings
 from gateway.exchange import Limits
 from gateway.listeners.listening import HttpListener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
+from gateway.site.tenants import TenantsSettings
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILE = CONF / "gateway.toml"
@@ -40,6 +41,7 @@ def test_every_settings_file_parses(file: Path) -> None:
         SiteSettings,
         RouteSettings,
         PoolSettings,
+        TenantsSettings,
     ],
 )
 def test_it_holds_every_key(kind: type) -> None:
@@ -54,6 +56,15 @@ def test_sections_have_their_defaults() -> None:
     assert settings.listen == ListenSettings()
     assert settings.log == LogSettings()
     assert settings.limits == Limits()
+
+
+def test_tenants_have_their_defaults(tmp_path: Path) -> None:
+    text = FILE.read_text(encoding="utf-8").partition("# [tenants]\n")[2]
+    table = re.sub(r"^# ", "", text, flags=re.MULTILINE)
+    file = tmp_path / "tenants.toml"
+    file.write_text(f'[server]\nuser = "root"\n[tenants]\n{table}')
+    found = load(str(file)).tenants
+    assert found == TenantsSettings(userdir="/home/*/public_html", hosts="/srv/www/{host}/htdocs")
 
 
 def test_first_of_each_table_has_its_defaults_but_for_what_it_must_say() -> None:
