@@ -18,6 +18,9 @@ from gateway.guests import FLUP_WORKER, WORKER
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, ScriptRoot
 from gateway.site.site import RouteSettings, SiteSettings
 
+AS_ROOT = os.geteuid() == 0
+"""Whether this was started as root. A front no longer is, and must decide as the master does."""
+
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -57,7 +60,7 @@ def front_account(settings: Settings) -> Account:
 
 def user_of(settings: Settings, site: SiteSettings) -> str:
     """The name of the account that runs a site's programs."""
-    if os.geteuid() == 0 and site.user:
+    if AS_ROOT and site.user:
         return site.user
     return front_account(settings).name
 

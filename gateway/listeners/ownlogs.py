@@ -29,7 +29,7 @@ Soon = Callable[[Callable[[], None]], object]
 class _File:
     """One of the files; it may be closed."""
 
-    __slots__ = ("fd", "held", "size", "unlooked")
+    __slots__ = ("fd", "held", "over", "size", "unlooked")
 
     def __init__(self) -> None:
         self.fd = -1
@@ -37,8 +37,12 @@ class _File:
         self.size = 0
         """Bytes that are held."""
         self.unlooked = 0
+        self.over = False
+        """It is twice as large as it may be, since nobody has renamed it: nothing is added."""
 
     def put(self, data: bytes) -> None:
+        if self.over:
+            return
         if self.fd >= 0:
             try:
                 os.write(self.fd, data)
@@ -52,6 +56,7 @@ class _File:
     def open(self, fd: int) -> None:
         self.close()
         self.fd = fd
+        self.over = False
         held, self.held, self.size = self.held, [], 0
         if held:
             self.put(b"".join(held))
@@ -61,7 +66,9 @@ class _File:
         if self.fd < 0 or self.unlooked < LOOK_EVERY:
             return False
         self.unlooked = 0
-        return os.fstat(self.fd).st_size >= limit
+        size = os.fstat(self.fd).st_size
+        self.over = size >= 2 * limit
+        return size >= limit
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -94,6 +101,8 @@ class OwnLogs:
         self.name = name
         self._registry = registry
         self._asked = 0.0
+        self._asking = False
+        """It is to ask again soon."""
         self.files = (_File(), _File())
         """Access log and error log."""
         self._access = _Access(self._record, registry.form, registry.soon)
@@ -119,11 +128,18 @@ class OwnLogs:
             self.ask()
 
     def ask(self) -> None:
-        """Ask the master for the files, unless that was just done."""
+        """Ask the master for the files; in a while, if that was just done."""
         now = time.monotonic()
         if now - self._asked >= ASK_EVERY:
             self._asked = now
             self._registry.want(self.name)
+        elif not self._asking:
+            self._asking = True
+            self._registry.soon(self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._asking = False
+        self.ask()
 
 
 class OwnLogsRegistry:
@@ -157,7 +173,7 @@ class OwnLogsRegistry:
     def opened(self, name: str, access: int, errors: int) -> None:
         """Take the files of a tenant."""
         logs = self._logs.get(name)
-        if logs is None:
+        if logs is None:  # nothing was written lately
             os.close(access)
             os.close(errors)
             return

@@ -104,10 +104,10 @@ class Daemon:
     port: int
     directory: Path
 
-    def get(self, path: str = "/") -> tuple[int, bytes]:
+    def get(self, path: str = "/", host: str = "localhost") -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Host": host})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
@@ -164,10 +164,17 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts a daemon with these sites; `{dir}` is the test's directory."""
     started: list[Daemon] = []
 
-    def start(sites: str, head: str = "", fronts: int = 1, listen: str = "") -> Daemon:
+    def start(
+        sites: str,
+        head: str = "",
+        fronts: int = 1,
+        listen: str = "",
+        server: str = "",
+        tmp_path: Path = tmp_path,
+    ) -> Daemon:
         port = _free_port()
         text = (
-            f'[server]\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n'
+            f'[server]\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n{server}'
             f'[listen]\nhttp = ["127.0.0.1:{port}"]\n{listen}'
             f'[log]\naccess = "{tmp_path}/access.log"\nerror = "{tmp_path}/error.log"\n'
             + head
