@@ -174,8 +174,8 @@ def test_bad_file_is_code_two_with_every_problem_on_a_line(command: str, tmp_pat
     done = run(command, "-c", "g.toml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     first, second, third = done.stderr.splitlines()
-    assert first == "gateway: g.toml:5: tenants: not built yet in this version"
-    assert second.startswith("gateway: g.toml:2: [server]: fronts: must be a whole number")
+    assert first.startswith("gateway: g.toml:2: [server]: fronts: must be a whole number")
+    assert second == 'gateway: g.toml:5: [tenants]: [tenants] needs "userdir" or "hosts"'
     assert third == 'gateway: g.toml:4: [[site]] #1: rot: unknown key; did you mean "root"?'
 
 

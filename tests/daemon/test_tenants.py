@@ -14,7 +14,10 @@ import pytest
 
 from gateway.guests import WORKER as WORKER_FILE
 
-ID = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\necho $(id -u) $(id -g) $(id -G) $SCRIPT_NAME\n"
+ID = """#!/bin/sh
+printf 'Content-Type: text/plain\\n\\n'
+echo $(id -u) $(id -g) $(id -G) $SCRIPT_NAME
+"""
 WARM = """#!/usr/bin/python3
 import json
 import os
