@@ -92,6 +92,14 @@ def memory(pid: int, kinds: tuple[str, ...]) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith(kinds))
 
 
+def alone() -> None:
+    """Go on in a mount namespace of our own."""
+    if os.environ.get("GATEWAY_BENCH_NAMESPACE") != "1":
+        os.environ["GATEWAY_BENCH_NAMESPACE"] = "1"
+        command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+        os.execvp(command[0], command)
+
+
 def prepare(directory: Path, tenants: int) -> None:
     """Make the accounts, their directories, and one script for each."""
     accounts = [Path("/etc/passwd").read_text()]
@@ -215,10 +223,7 @@ def main() -> int:
     parser.add_argument("--active", type=int, default=500)
     parser.add_argument("--sites", type=int, default=10_000)
     options = parser.parse_args()
-    if os.environ.get("GATEWAY_BENCH_NAMESPACE") != "1":
-        os.environ["GATEWAY_BENCH_NAMESPACE"] = "1"
-        command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
-        os.execvp(command[0], command)
+    alone()
     with tempfile.TemporaryDirectory(prefix="gateway-tenants-") as name:
         directory = Path(name)
         directory.chmod(0o755)
