@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from gateway.exchange import NO_BODY, Handler, LocalRedirect, Ready, Refused, Request, Response
-from gateway.site.map import Route, Site, SiteMap, sources
+from gateway.site.map import Route, Site, SiteMap, Target, sources
 from gateway.site.path import decode
 
 __all__ = ["Route", "Router", "Site", "sources"]
@@ -72,6 +72,10 @@ class Router:
         if target.follow:
             return Following(site, request, target.handler)
         return target.handler(request)
+
+    def located(self, host: bytes, path: bytes) -> Target:
+        """Decide a path as it was sent, and ask nobody for an answer. Raises Refused."""
+        return (self._exact.get(host) or self._site(host)).find(path)
 
     def _site(self, host: bytes) -> SiteMap:
         below = self._below
