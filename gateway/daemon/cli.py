@@ -297,8 +297,9 @@ def _doctor(options: argparse.Namespace) -> int:
             return 2
     # Imported here: it stands on all that a front stands on, and a master is to stay small.
     from gateway.daemon import doctor
+    from gateway.daemon.examination import Wish
 
-    wish = doctor.Wish(
+    wish = Wish(
         method=options.method,
         query=options.query,
         stdin=options.stdin,

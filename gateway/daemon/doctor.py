@@ -1,58 +1,35 @@
 """`gateway doctor`: what is wrong with a script or a URL, check by check.
 
-Decides what is checked of which, as whom, and how the report reads. The checks of a file are
-`process/checkup.py`, running it is `process/trial.py`, asking a URL is `asking.py`, and what the
-settings make of a URL says `config/finding.py`.
-
-A file is looked at, and run, as the user the daemon would run it as; root runs nothing that
-somebody else could have written.
+Decides what is checked of which, as whom, and how the report reads. A script is looked at and run
+by `examination.py`, a URL asked by `asking.py`; what the settings make of either says
+`config/finding.py`.
 """
 
 import html
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
-from gateway import __version__
 from gateway.config.finding import Place, Url, given_of, place_of, urls_of
 from gateway.config.keepers import front_account, keeper_spec, our_account
 from gateway.config.settings import Settings
 from gateway.daemon import asking
+from gateway.daemon.examination import UNPLACED, Examination, Wish, restored
 from gateway.exchange import Refused
 from gateway.journal import visible
-from gateway.process import checkup, examine, trial
+from gateway.process import examine, trial
 from gateway.process.checkup import Check
 from gateway.process.errand import ErrandFailed, Tell, errand
-from gateway.process.examine import Found, Root
-from gateway.process.spec import KeeperSpec, ScriptRoot, SpawnFailed
-from gateway.wire.cgi_env import variables
+from gateway.process.spec import KeeperSpec, ScriptRoot
 
-SOFTWARE = f"gateway/{__version__}".encode()
-_PLAIN = "file"
-"""The key of a script that no settings know."""
-_WITH_BODY = ("POST", "PUT", "PATCH")
 _PAGE_LINES = 8
 _TAGS = re.compile(r"<(?:style|title)[^>]*>.*?</(?:style|title)>|<[^>]*>", re.DOTALL)
 
 
 class BadUsage(Exception):
     """The command line asks for what cannot be done; the text says what."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """How a script is to be asked."""
-
-    method: str = "GET"
-    query: str = ""
-    stdin: str = ""
-    """The file that is the request's body; "" for none."""
-    seconds: float = 10.0
-    """The longest time that it may take."""
-    dry: bool = False
-    """It is looked at, and not run."""
 
 
 class Report:
@@ -145,7 +122,7 @@ def _own_spec() -> KeeperSpec:
         gid=us.gid,
         groups=us.groups,
         switch=False,
-        scripts={_PLAIN: ScriptRoot(root=b"/", environment=path)},
+        scripts={UNPLACED: ScriptRoot(root=b"/", environment=path)},
         pools=(),
         sockets=b"",
         concurrency=1,
@@ -156,7 +133,7 @@ def _own_spec() -> KeeperSpec:
 
 def _unplaced(file: str) -> Place:
     return Place(
-        key=_PLAIN,
+        key=UNPLACED,
         site="",
         route="",
         kind="cgi",
@@ -197,9 +174,8 @@ def _place(settings: Settings, url: Url) -> Place | str:
         try:
             tell(asdict(place_of(settings, url)))
         except Refused as refused:
-            tell(
-                f"is answered with {refused.status}: {refused.log or refused.say or 'nothing there'}"
-            )
+            why = refused.log or refused.say or "no file is there that a route takes"
+            tell(f"is answered with {refused.status}: {why}")
 
     errand(keeper_spec(settings, front_account(settings).name, b""), work, heard.append)
     return Place(**heard[0]) if isinstance(heard[0], dict) else str(heard[0])
@@ -220,91 +196,12 @@ def _tell_place(file: str, place: Place, url: str, report: Report) -> None:
         report.add(Check("ok", "user", f"{place.user} runs it"))
 
 
-def _examine(spec: KeeperSpec, place: Place, wish: Wish, body: int, report: Report) -> None:
+def _examine(
+    spec: KeeperSpec, place: Place, wish: Wish, body: int, report: Report, *, again: bool = False
+) -> None:
     """Look at a script and run it, as the user of `spec`."""
-    settings = spec.scripts[place.key]
-    script = os.fsencode(place.file)[len(settings.root) :].lstrip(b"/")
-
-    def work(tell: Tell, stop: int) -> None:
-        root = Root(settings)
-        checks, found = checkup.look(root, script, spec.user)
-        if place.key == _PLAIN and found is not None:
-            other = checkup.other_path(examine.head(found.path), root.path, examine.PATH)
-            checks += [other] if other is not None else []
-        for check in checks:
-            tell(_flat(check))
-        if found is not None:
-            told = {check.text for check in checks}
-            for check in _tried(root, found, place, wish, body, stop, told):
-                tell(_flat(check))
-
-    def heard(flat: Any) -> None:
-        level, name, text, more = flat
-        report.add(Check(level, name, text, tuple(line.encode("latin-1") for line in more)))
-
-    errand(spec, work, heard, (body,) if body else ())
-
-
-def _flat(check: Check) -> list[Any]:
-    text = check.text.encode("utf-8", "backslashreplace").decode()
-    return [check.level, check.name, text, [line.decode("latin-1") for line in check.more]]
-
-
-def _tried(
-    root: Root, found: Found, place: Place, wish: Wish, body: int, stop: int, told: set[str]
-) -> list[Check]:
-    """Run a script unless something forbids it, and judge what it did."""
-    if place.kind != "cgi":
-        return [Check("ok", "run", "not run: it is a FastCGI program; ask for its URL")]
-    if wish.dry:
-        return [Check("ok", "run", "not run: --dry")]
-    if os.geteuid() == 0 and (why := checkup.not_for_root(found.path)):
-        way = "run this command as its owner, or name that account as the site's user"
-        return [Check("FAIL", "run", f"not run as root, because {why}: {way}")]
-    length = os.fstat(body).st_size if body else 0
-    block = b"\0".join(b"%b=%b" % pair for pair in _variables(place, wish, length).items())
-    environment = root.entries(block)
-    checks = []
-    interpreter = checkup.interpreter_of(found)
-    if version := trial.version(interpreter, environment, stop):
-        checks.append(Check("ok", "interpreter", f"{os.fsdecode(interpreter)}, version {version}"))
-    try:
-        outcome = trial.run_once(found, environment, body, wish.seconds, stop)
-    except SpawnFailed as failed:
-        why = failed.why.removeprefix(f"{found.path.decode('utf-8', 'backslashreplace')}: ")
-        text = "it does not start, as is said above" if why in told else f"it does not start: {why}"
-        return [*checks, Check("FAIL", "run", text)]
-    return [*checks, *checkup.judge(outcome, wish.seconds)]
-
-
-def _variables(place: Place, wish: Wish, length: int) -> dict[bytes, bytes]:
-    """Return the variables of a request as a client of this machine would send it."""
-    uri = os.fsencode(place.script_name + place.path_info)
-    query = os.fsencode(wish.query)
-    headers = [(b"host", b"localhost"), (b"user-agent", b"gateway-doctor"), (b"accept", b"*/*")]
-    if length or wish.method in _WITH_BODY:
-        headers.append((b"content-length", b"%d" % length))
-        headers.append((b"content-type", b"application/x-www-form-urlencoded"))
-    return variables(
-        method=wish.method,
-        request_uri=uri + b"?" + query if query else uri,
-        query=query,
-        protocol=b"HTTP/1.1",
-        headers=tuple(headers),
-        length=length,
-        script_name=os.fsencode(place.script_name),
-        path_info=os.fsencode(place.path_info),
-        document_root=os.fsencode(place.document_root),
-        script_filename=os.fsencode(place.file),
-        scheme=b"http",
-        server_name=b"localhost",
-        server_port=80,
-        server_address="127.0.0.1",
-        remote_address="127.0.0.1",
-        remote_port=0,
-        software=SOFTWARE,
-        request_id="doctor",
-    )
+    one = Examination(spec=spec, place=place, wish=wish, body=body, again=again)
+    errand(spec, one.work, lambda flat: report.add(restored(flat)), (body,) if body else ())
 
 
 # A URL
@@ -316,7 +213,7 @@ def _check_url(text: str, settings: Settings | None, wish: Wish, body: int, repo
     except asking.BadUrl as bad:
         raise BadUsage(str(bad)) from None
     if not wish.query:
-        wish = Wish(**(asdict(wish) | {"query": target.query}))
+        wish = replace(wish, query=target.query)
     report.title(text)
     for check in _asked(asking.Target(target.address, target.authority, target.url, wish.query),
                         wish, body, known=settings is not None):  # fmt: skip
@@ -334,7 +231,7 @@ def _check_url(text: str, settings: Settings | None, wish: Wish, body: int, repo
     if found.kind == "static":
         report.add(_static(settings, found))
     else:
-        _examine(keeper_spec(settings, found.user, b""), found, wish, body, report)
+        _examine(keeper_spec(settings, found.user, b""), found, wish, body, report, again=True)
 
 
 def _asked(target: asking.Target, wish: Wish, body: int, *, known: bool) -> list[Check]:
@@ -343,18 +240,18 @@ def _asked(target: asking.Target, wish: Wish, body: int, *, known: bool) -> list
     try:
         answer = asking.ask(target, wish.method, data, wish.seconds)
     except asking.NoAnswer as nothing:
-        return [Check("FAIL", "answer", str(nothing))]
+        return [Check("FAIL", "URL", str(nothing))]
     reply = answer.reply
     lines = [name + b": " + value for name, value in reply.headers]
     text = f"{reply.status} {reply.reason.decode('latin-1')} after {answer.seconds:.3f} s"
     text += f", {len(answer.body)} bytes of body"
     if not answer.whole:
-        return [Check("FAIL", "answer", f"{text}, cut off before its end", tuple(lines))]
+        return [Check("FAIL", "URL", f"{text}, cut off before its end", tuple(lines))]
     if reply.status < 400:
-        return [Check("ok", "answer", text, tuple(lines))]
+        return [Check("ok", "URL", text, tuple(lines))]
     if not known:
         text += "; the error log says why, and this command with -c FILE"
-    return [Check("FAIL", "answer", text, (*lines, *_words(answer.body)))]
+    return [Check("FAIL", "URL", text, (*lines, *_words(answer.body)))]
 
 
 def _words(page: bytes) -> list[bytes]:
@@ -373,12 +270,12 @@ def _static(settings: Settings, place: Place) -> Check:
         try:
             state = os.stat(place.file)
         except OSError as error:
-            tell([0, examine.lookup_failed("open", os.fsencode(place.file), error).why])
+            tell([False, examine.lookup_failed("open", os.fsencode(place.file), error).why])
             return
-        tell([os.access(place.file, os.R_OK), f"{place.file}, {state.st_size} bytes"])
+        good = os.access(place.file, os.R_OK)
+        why = "sent as it is" if good else f"it must be readable for {front.user}"
+        tell([good, f"{place.file}, {state.st_size} bytes: {why}"])
 
     errand(front, work, heard.append)
     ((good, text),) = heard
-    if good:
-        return Check("ok", "file", f"{text}, sent as it is")
-    return Check("FAIL", "file", f"{text}: it must be readable for {front.user}")
+    return Check("ok" if good else "FAIL", "file", text)

@@ -62,14 +62,16 @@ def look(root: Root, script: bytes, user: str) -> tuple[list[Check], Found | Non
     try:
         found = root.examine(script)
     except SpawnFailed as failed:
-        why = failed.why.removeprefix(f"{script.decode('utf-8', 'backslashreplace')}: ")
-        why = why.removeprefix(f"{path.decode('utf-8', 'backslashreplace')}: ")
+        why = without_path(without_path(failed.why, script), path)
         if all(check.text != why for check in checks):
             checks.append(Check("FAIL", "rules", why))
         return checks, None
-    if not _failed(checks):
-        checks.append(_warm(found, root))
     return checks, found
+
+
+def without_path(why: str, path: bytes) -> str:
+    """Return why something failed without the path that it is about at its start."""
+    return why.removeprefix(f"{_text(path)}: ")
 
 
 def _failed(checks: list[Check]) -> bool:
@@ -299,7 +301,8 @@ def interpreter_of(found: Found) -> bytes:
     return named[0] if named else b""
 
 
-def _warm(found: Found, root: Root) -> Check:
+def warmth(found: Found, root: Root) -> Check:
+    """Say whether a script can be warm, and if not, why."""
     if found.recipe is not None:
         language = found.recipe.language.capitalize()
         return Check("ok", "warm", f"yes: a new process of a {language} that is ready")

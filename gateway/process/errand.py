@@ -4,6 +4,7 @@ Decides nothing of the work. It is done in a process of its own, made like a kee
 that it may see what that user sees, and only that. When the caller is gone, the work is told.
 """
 
+import io
 import json
 import os
 import sys
@@ -41,7 +42,7 @@ def errand(spec: KeeperSpec, work: Work, heard: Tell, keep: Iterable[int] = ()) 
     os.close(writer)
     os.close(alive)
     try:
-        with open(reader, encoding="ascii") as lines:
+        with open(reader, "rb") as lines:
             for line in lines:
                 heard(json.loads(line))
     finally:
@@ -57,13 +58,9 @@ def _child(spec: KeeperSpec, work: Work, writer: int, alive: int, keep: Iterable
     try:
         birth.become(spec, (writer, alive, *keep))
         heed_all_signals()
-        with open(writer, "w", encoding="ascii", closefd=False) as lines:
-
-            def tell(value: Any) -> None:
-                lines.write(json.dumps(value) + "\n")
-                lines.flush()
-
-            work(tell, alive)
+        # Plain writes: what Python loads at its first use may be where this user cannot read it.
+        with open(writer, "wb", buffering=0, closefd=False) as lines:
+            work(lambda value: _write(lines, json.dumps(value).encode() + b"\n"), alive)
         code = 0
     except birth.BirthFailed as failed:
         print(f"gateway: cannot become {spec.user}: {failed}", file=sys.stderr)
@@ -71,3 +68,8 @@ def _child(spec: KeeperSpec, work: Work, writer: int, alive: int, keep: Iterable
         if code and not isinstance(sys.exc_info()[1], BrokenPipeError | None):
             traceback.print_exc()
         os._exit(code)
+
+
+def _write(pipe: io.FileIO, data: bytes) -> None:
+    while data:
+        data = data[pipe.write(data) :]
