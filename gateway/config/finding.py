@@ -119,7 +119,9 @@ def urls_of(settings: Settings, file: str) -> Iterator[Url]:
         for route in site.route:
             root = os.path.abspath(script_root(site, route))
             below = os.path.relpath(file, root)
-            if _kind(route) == "static" or below.startswith("..") or not script_root(site, route):
+            if _kind(route) == "static" or not script_root(site, route):
+                continue
+            if below.split("/")[0] in (".", ".."):
                 continue
             if route.match:
                 name = os.fsencode(os.path.basename(file))

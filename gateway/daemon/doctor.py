@@ -102,13 +102,15 @@ def _body(file: str) -> int:
 def _check_file(
     file: str, settings: Settings | None, wish: Wish, body: int, report: Report
 ) -> None:
-    place = None if settings is None else _place_of_file(settings, file, report)
-    if settings is None or place is None:
-        spec = _own_spec()
-        place = _unplaced(file)
-        report.title(f"{file}, as {spec.user}")
-    else:
+    place = "" if settings is None else _place_of_file(settings, file, report)
+    if settings is not None and isinstance(place, Place):
         spec = keeper_spec(settings, place.user, b"")
+    else:
+        spec = _own_spec()
+        report.title(f"{file}, as {spec.user}")
+        if isinstance(place, str) and place:
+            report.add(Check("FAIL", "site", place))
+        place = _unplaced(file)
     _examine(spec, place, wish, body, report)
 
 
@@ -143,27 +145,34 @@ def _unplaced(file: str) -> Place:
     )
 
 
-def _place_of_file(settings: Settings, file: str, report: Report) -> Place | None:
-    """Return where the settings have a file, and report it; None: they do not."""
-    why = "no route of the settings leads to it; it is checked as if there were none"
+def _place_of_file(settings: Settings, file: str, report: Report) -> Place | str:
+    """Return where the settings have a file, and report it; or why they do not."""
+    whys = []
     for name in dict.fromkeys((file, os.path.realpath(file))):
         for url in urls_of(settings, name):
             found = _place(settings, url)
             if isinstance(found, Place) and found.file == name:
                 _tell_place(name, found, f"http://{url.host or 'localhost'}{url.path}", report)
                 return found
-            taken = found
             if isinstance(found, Place):
                 there = found.file or f"the pool {found.pool}"
-                taken = f"leads to {there} instead: a route before takes it"
-            why = f"its URL would be {url.path}, which {taken}"
+                found = f"leads to {there} instead: a route before takes it"
+            whys.append(f"its URL would be {url.path}, which {found}{_hidden(name, url)}")
         given = given_of(settings, name)
         if given is not None:
             _tell_place(name, given, "whatever URL its front server gives it", report)
             return given
-    report.title(file)
-    report.add(Check("FAIL", "site", why))
-    return None
+    whys.append("no route of the settings leads to it; it is checked as if there were none")
+    return whys[0]
+
+
+def _hidden(file: str, url: Url) -> str:
+    """Return what keeps a file that is there from being found."""
+    if "/." in url.path:
+        return "; a name that starts with a dot is never found"
+    if os.path.realpath(file) != file:
+        return "; there is a symbolic link in its path: see symlinks in the site's settings"
+    return ""
 
 
 def _place(settings: Settings, url: Url) -> Place | str:

@@ -89,7 +89,9 @@ class Examination:
         if self.again and self.wish.method not in _TWICE:
             return Check("ok", "run", f"not run again: the URL was asked with {self.wish.method}")
         if os.geteuid() == 0 and (why := checkup.not_for_root(found.path)):
-            way = "run this command as its owner, or name that account as the site's user"
+            way = (
+                "run this as the owner (runuser -u NAME), or with -c and the site's user set to it"
+            )
             return Check("FAIL", "run", f"not run as root, because {why}: {way}")
         return None
 

@@ -121,8 +121,9 @@ def _directories(path: bytes, user: str) -> Iterator[Check]:
             yield Check("FAIL", "directories", f"{_text(directory)} is not a directory")
             return
         if not os.access(directory, os.X_OK):
-            why = f"may not be searched by {user} ({_rights(state)}): chmod a+x it"
-            yield Check("FAIL", "directories", f"{_text(directory)} {why}")
+            why = f"{_text(directory)} may not be searched by {user} ({_rights(state)})"
+            way = "let others search it (chmod o+x), or move the script"
+            yield Check("FAIL", "directories", f"{why}: {way}")
             return
         if _open_to_all(state):
             why = "everybody may write it, and so replace what is in it: chmod o-w"

@@ -4,7 +4,6 @@ Decides nothing of the work. It is done in a process of its own, made like a kee
 that it may see what that user sees, and only that. When the caller is gone, the work is told.
 """
 
-import io
 import json
 import os
 import sys
@@ -41,15 +40,20 @@ def errand(spec: KeeperSpec, work: Work, heard: Tell, keep: Iterable[int] = ()) 
         _child(spec, work, writer, alive, keep)
     os.close(writer)
     os.close(alive)
+    failed = "it ended without a word"
     try:
         with open(reader, "rb") as lines:
             for line in lines:
-                heard(json.loads(line))
+                told = json.loads(line)
+                if "value" in told:
+                    heard(told["value"])
+                else:
+                    failed = told["failed"]
     finally:
         os.close(life)  # if we leave early, it need not go on
         _, status = os.waitpid(pid, 0)
     if status:
-        raise ErrandFailed(f"it cannot be looked at as {spec.user}: see above")
+        raise ErrandFailed(failed)
 
 
 def _child(spec: KeeperSpec, work: Work, writer: int, alive: int, keep: Iterable[int]) -> None:
@@ -58,18 +62,21 @@ def _child(spec: KeeperSpec, work: Work, writer: int, alive: int, keep: Iterable
     try:
         birth.become(spec, (writer, alive, *keep))
         heed_all_signals()
-        # Plain writes: what Python loads at its first use may be where this user cannot read it.
-        with open(writer, "wb", buffering=0, closefd=False) as lines:
-            work(lambda value: _write(lines, json.dumps(value).encode() + b"\n"), alive)
+        work(lambda value: _write(writer, {"value": value}), alive)
         code = 0
     except birth.BirthFailed as failed:
-        print(f"gateway: cannot become {spec.user}: {failed}", file=sys.stderr)
+        _write(writer, {"failed": f"cannot become {spec.user}: {failed}"})
     finally:
-        if code and not isinstance(sys.exc_info()[1], BrokenPipeError | None):
-            traceback.print_exc()
+        kind, error, trace = sys.exc_info()
+        if kind is not None and not isinstance(error, BrokenPipeError):
+            last = traceback.extract_tb(trace)[-1]
+            text = f"{kind.__name__}: {error} ({last.filename}:{last.lineno})"
+            _write(writer, {"failed": f"a fault of gateway's own: {text}"})
         os._exit(code)
 
 
-def _write(pipe: io.FileIO, data: bytes) -> None:
+def _write(pipe: int, value: dict[str, Any]) -> None:
+    # Plain bytes: what Python loads at its first use may be where this user cannot read it.
+    data = json.dumps(value).encode() + b"\n"
     while data:
-        data = data[pipe.write(data) :]
+        data = data[os.write(pipe, data) :]

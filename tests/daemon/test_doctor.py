@@ -1,6 +1,7 @@
 """`gateway doctor`: for each cause a real script that is broken by it, and what is said of it."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -541,7 +542,7 @@ def test_root_runs_nothing_of_somebody_else(
     os.chown(script, NOBODY, NOBODY)
     report = said(script)
     assert report.failed == ["run"]
-    text = f"not run as root, because {script} belongs to nobody: run this command as its owner"
+    text = f"not run as root, because {script} belongs to nobody: run this as the owner"
     assert report.only("run")[1].startswith(text)
     os.chown(script, 0, 0)
     script.chmod(0o777)
@@ -577,7 +578,8 @@ def test_directory_that_the_user_may_not_search(
     # The front, which is root here, finds it; the account that runs it does not.
     assert report.only("directories") == (
         "FAIL",
-        f"{area}/scripts may not be searched by nobody (0700, owner root): chmod a+x it",
+        f"{area}/scripts may not be searched by nobody (0700, owner root): "
+        "let others search it (chmod o+x), or move the script",
     )
 
 
@@ -627,6 +629,19 @@ def test_file_that_a_route_before_hides(
         f"its URL would be /cgi-bin/old/x.cgi, which leads to {site.parent}/htdocs/x.cgi instead: "
         "a route before takes it",
     )
+
+
+def test_file_that_is_there_and_is_not_found(
+    put: Callable[..., Path], site: Path, said: Callable[..., Said]
+) -> None:
+    hidden = put("scripts/.x.cgi", b"#!/bin/sh\n" + GOOD)
+    text = said(hidden, site, dry=True).only("site")[1]
+    assert text.endswith("; a name that starts with a dot is never found")
+    link = site.parent / "scripts/y.cgi"
+    link.symlink_to("/bin/true")
+    text = said(link, site, dry=True).only("site")[1]
+    assert text.startswith("its URL would be /cgi-bin/y.cgi, which is answered with 404: ")
+    assert text.endswith("see symlinks in the site's settings")
 
 
 def test_fastcgi_program_is_looked_at_and_not_run(
@@ -835,6 +850,26 @@ def test_command_as_a_person_types_it(put: Callable[..., Path], area: Path) -> N
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[0] == f"{area}/x.cgi, as {me()}"
     assert done.stdout.splitlines()[-1] == "Wrong: first line, run."
+
+
+def test_example_of_the_readme_is_what_comes(area: Path, put: Callable[..., Path]) -> None:
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("there is no /usr/bin/python3")
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("```\n$ cat cgi-bin/report.cgi\n")[2].partition("```\n")[0]
+    script, command, shown = block.partition("$ gateway doctor cgi-bin/report.cgi\n")
+    assert command
+    put("cgi-bin/report.cgi", script)
+    done = gateway("doctor", "cgi-bin/report.cgi", cwd=area)
+    came = done.stdout.replace(str(area), "/srv/example")
+    came = re.sub(rf"\b{me()}$", "alice", came, flags=re.MULTILINE)
+    assert told(came) == told(shown)
+
+
+def told(text: str) -> str:
+    """Return a report without what differs from one machine and run to another."""
+    text = re.sub(r"[0-9]+\.[0-9]{3} s", "N s", text)
+    return re.sub(r"version [0-9.]+|the [0-9]+ above", "N", text)
 
 
 def test_interrupted_it_leaves_nothing(
