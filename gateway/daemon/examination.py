@@ -72,7 +72,7 @@ class Examination:
             tell(_flat(check))
         if found is None:
             return
-        why = self._not_run(found)
+        why = self._not_run(root, found)
         if why is not None:
             tell(_flat(why))
             return
@@ -80,7 +80,7 @@ class Examination:
             tell(_flat(check))
         root.close()
 
-    def _not_run(self, found: Found) -> Check | None:
+    def _not_run(self, root: Root, found: Found) -> Check | None:
         """Say why a script is not to be run, if it is not."""
         if self.place.kind != "cgi":
             return Check("ok", "run", "not run: it is a FastCGI program; ask for its URL")
@@ -88,7 +88,7 @@ class Examination:
             return Check("ok", "run", "not run: --dry")
         if self.again and self.wish.method not in _TWICE:
             return Check("ok", "run", f"not run again: the URL was asked with {self.wish.method}")
-        if os.geteuid() == 0 and (why := checkup.not_for_root(found.path)):
+        if os.geteuid() == 0 and (why := checkup.not_for_root(found, root)):
             way = (
                 "run this as the owner (runuser -u NAME), or with -c and the site's user set to it"
             )
@@ -100,7 +100,7 @@ class Examination:
         length = os.fstat(self.body).st_size if self.body else 0
         pairs = self._variables(length)
         environment = root.entries(b"\0".join(b"%b=%b" % pair for pair in pairs.items()))
-        interpreter = checkup.interpreter_of(found)
+        interpreter = checkup.interpreter_of(found, root)
         if version := trial.version(interpreter, environment, stop):
             text = f"{os.fsdecode(interpreter)}, version {version}"
             yield Check("ok", "interpreter", text)

@@ -17,6 +17,7 @@ from signal import Signals
 from typing import Literal, NamedTuple
 
 from gateway.process import diagnosis
+from gateway.process.beneath import LINKS_MAX
 from gateway.process.examine import Found, Root, head
 from gateway.process.spec import SpawnFailed
 from gateway.process.trial import OUTPUT_MAX, Outcome
@@ -292,14 +293,20 @@ def other_path(first: bytes, here: bytes, there: bytes) -> Check | None:
     return Check("warn", "first line", f"{text} its site, or write #!{ours}")
 
 
-def interpreter_of(found: Found) -> bytes:
+def interpreter_of(found: Found, root: Root) -> bytes:
     """Return the program that reads a script, as far as it is known before it runs; else b""."""
     if found.recipe is not None:
         return os.fsencode(found.recipe.interpreter)
     if len(found.argv) > 1:
         return found.argv[0]
     named = diagnosis.shebang(head(found.path))
-    return named[0] if named else b""
+    if named is None:
+        return b""
+    words = _words(named[1])[1]
+    if os.path.basename(named[0]) == b"env" and words:
+        there = shutil.which(os.fsdecode(words[0]), path=os.fsdecode(root.path))
+        return os.fsencode(there or "")
+    return os.path.join(found.directory, named[0])
 
 
 def warmth(found: Found, root: Root) -> Check:
@@ -311,15 +318,41 @@ def warmth(found: Found, root: Root) -> Check:
     return Check(level, "warm", f"no, a new program for each request: {found.cold}")
 
 
-def not_for_root(path: bytes) -> str:
-    """Return why root must not run a script: somebody else decides what is in it; "" if nobody."""
-    for each in (*_above(path), path, os.path.realpath(path)):
-        state = os.stat(each)
-        if state.st_uid != 0:
-            return f"{_text(each)} belongs to {_account(state.st_uid)}"
-        if _open_to_all(state):
-            return f"everybody may write {_text(each)}"
+def not_for_root(found: Found, root: Root) -> str:
+    """Return why root must not run a script: somebody else decides what is run; "" if nobody."""
+    for path in filter(None, (found.path, interpreter_of(found, root))):
+        for each in _way(path):
+            try:
+                state = os.lstat(each)
+            except OSError:
+                continue  # what is not there is not run
+            if state.st_uid != 0:
+                return f"{_text(each)} belongs to {_account(state.st_uid)}"
+            if _open_to_all(state) and not stat.S_ISLNK(state.st_mode):
+                return f"everybody may write {_text(each)}"
     return ""
+
+
+def _way(path: bytes) -> list[bytes]:
+    """Return each directory, link and file that the system comes by on an absolute path."""
+    found = [b"/"]
+    at, links = b"", 0
+    todo = path.split(b"/")[::-1]
+    while todo:
+        name = todo.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            at = at[: max(0, at.rfind(b"/"))]
+            continue
+        at = at + b"/" + name
+        found.append(at)
+        if links < LINKS_MAX and os.path.islink(at):
+            links += 1
+            target = os.readlink(at)
+            at = b"" if target.startswith(b"/") else at[: at.rfind(b"/")]
+            todo += target.split(b"/")[::-1]
+    return found
 
 
 # What a run of it gave
@@ -340,7 +373,7 @@ def judge(outcome: Outcome, seconds: float) -> Iterator[Check]:
         yield Check("warn", "background", why)
     if reply is not None:
         yield _answer(reply, outcome)
-    elif not outcome.late:
+    elif outcome.output or not outcome.late:
         yield Check("FAIL", "answer", bad)
     lines = [line for line in outcome.stderr.splitlines() if line.strip()]
     if lines:

@@ -242,6 +242,11 @@ _SYNTAX = re.compile(
     rb"|.*: (?:line )?[0-9]+: (?:S|s)yntax error.*)$",  # dash, bash
     re.MULTILINE,
 )
+_FLAG = re.compile(
+    rb"^(?:Unknown option: -.*|Unrecognized switch: -.*"  # Python, Perl
+    rb"|.*: 0: Illegal option -.*|(?:/[^ ]*/)?bash: -.*: invalid option)$",  # dash, bash
+    re.MULTILINE,
+)
 _PERL_MODULE = re.compile(rb"Can't locate (\S+) in @INC")
 
 
@@ -314,6 +319,9 @@ def _from_stderr(stderr: bytes) -> str:
     found = _SYNTAX.search(stderr)
     if found and b"Traceback" not in stderr:  # else it is a module's, or what eval was given
         return f"it cannot be compiled: {_shown(found[0])}"
+    found = _FLAG.search(stderr)
+    if found:
+        return f"its interpreter does not know a flag of the #! line: {_shown(found[0])}"
     if b"MemoryError" in stderr or b"Out of memory!" in stderr:
         return "it ran out of memory: raise its memory limit, or let it use less"
     if b"can't start new thread" in stderr or b"fork: retry: " in stderr:
