@@ -2,7 +2,8 @@
 
 Decides what stands in the request that it is run for, and what is not run: nothing by root that
 somebody else could have written, nothing twice that may change something. The checks are
-`process/checkup.py`, the run is `process/trial.py`. Must not know how a report reads.
+`process/checkup.py`, the run is `process/trial.py`, and `process/verdict.py` judges it. Must not
+know how a report reads.
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.config.finding import Place
-from gateway.process import checkup, examine, trial
+from gateway.process import checkup, examine, trial, verdict
 from gateway.process.checkup import Check
 from gateway.process.errand import Tell
 from gateway.process.examine import Found, Root
@@ -111,7 +112,7 @@ class Examination:
             why = ", as is said above" if why in told else f": {why}"
             yield Check("FAIL", "run", f"it does not start{why}")
             return
-        yield from checkup.judge(outcome, self.wish.seconds)
+        yield from verdict.judge(outcome, self.wish.seconds, self.wish.method)
 
     def _variables(self, length: int) -> dict[bytes, bytes]:
         """Return the variables of a request as a client of this machine would send it."""

@@ -1,34 +1,26 @@
-"""Look a script over from its directories to its first bytes, and judge what a run of it gave.
+"""Look a script over, from its directories to its first bytes, without running it.
 
 Decides the checks, their order, and which of them fail. A check names the cause in the words of
-`diagnosis.py` and the way out. Executes nothing. Must be asked by a process that already is the
-user the script runs as: what may be searched, read and executed is asked of the kernel, not
-computed. Must not know settings, URLs, or how a check is printed.
+`diagnosis.py` and the way out. Must be asked by a process that already is the user the script runs
+as: what may be searched, read and executed is asked of the kernel, not computed. Must not know
+settings, URLs, how a script is run (`trial.py`, `verdict.py`), or how a check is printed.
 """
 
 import errno
 import os
 import pwd
-import re
 import shutil
 import stat
 from collections.abc import Iterator
-from signal import Signals
 from typing import Literal, NamedTuple
 
 from gateway.process import diagnosis
 from gateway.process.beneath import LINKS_MAX
 from gateway.process.examine import Found, Root, head
 from gateway.process.spec import SpawnFailed
-from gateway.process.trial import OUTPUT_MAX, Outcome
-from gateway.wire.cgi_reply import BadReply, Reply, ReplyParser
 
 Level = Literal["ok", "warn", "FAIL"]
 
-STDERR_LINES = 10
-HEAD_LINES = 20
-
-_TYPE = re.compile(rb"^content-type[ \t]*:[ \t]*[^ \t\r\n]", re.IGNORECASE | re.MULTILINE)
 _CRLF = "its lines end in CRLF: save it with Unix line ends (dos2unix)"
 _ELF = b"\x7fELF"
 _MACHINE = slice(18, 20)
@@ -353,75 +345,3 @@ def _way(path: bytes) -> list[bytes]:
             at = b"" if target.startswith(b"/") else at[: at.rfind(b"/")]
             todo += target.split(b"/")[::-1]
     return found
-
-
-# What a run of it gave
-
-
-def judge(outcome: Outcome, seconds: float) -> Iterator[Check]:
-    """Check what running a script for at most `seconds` gave."""
-    parser = ReplyParser()
-    reply: Reply | None = None
-    bad = ""
-    try:
-        reply = parser.feed(outcome.output) or parser.finish()
-    except BadReply as error:
-        bad = error.why
-    yield _run(outcome, seconds, answered=reply is not None)
-    if outcome.left:
-        why = "it left a process behind, which was stopped here; the daemon lets it work on"
-        yield Check("warn", "background", why)
-    if reply is not None:
-        yield _answer(reply, outcome)
-    elif outcome.output or not outcome.late:
-        yield Check("FAIL", "answer", bad)
-    lines = [line for line in outcome.stderr.splitlines() if line.strip()]
-    if lines:
-        cut = f", the last {STDERR_LINES}" if len(lines) > STDERR_LINES else ""
-        text = f"{len(lines)} line{'s' * (len(lines) != 1)}{cut}, for the error log"
-        yield Check("warn", "stderr", text, tuple(lines[-STDERR_LINES:]))
-
-
-def _run(outcome: Outcome, seconds: float, *, answered: bool) -> Check:
-    status = outcome.exit.status
-    if outcome.late:
-        if answered:
-            why = f"its answer had begun, but it still ran after {seconds:g} s and was stopped"
-            return Check("warn", "run", f"{why}: right for a stream only")
-        why = f"no answer in {seconds:g} s, then it was stopped"
-        return Check("FAIL", "run", f"{why}: does it wait for input, a lock or the network?")
-    cost = f"{outcome.seconds:.3f} s, {outcome.exit.cpu:.3f} s of processor time"
-    if outcome.exit.memory:
-        cost += f", {outcome.exit.memory / (1 << 20):.0f} MiB"
-    how = f"exit status {status}" if status >= 0 else _killed(-status)
-    cause = ""
-    if not answered or status:
-        cause = diagnosis.exit_cause(status, outcome.stderr)
-    why = f": {cause}" if cause else ""
-    level: Level = "ok" if not status else "warn" if answered and status > 0 else "FAIL"
-    return Check("FAIL" if cause and not answered else level, "run", f"{how} after {cost}{why}")
-
-
-def _killed(number: int) -> str:
-    try:
-        return f"killed by {Signals(number).name}"
-    except ValueError:
-        return f"killed by signal {number}"
-
-
-def _answer(reply: Reply, outcome: Outcome) -> Check:
-    raw = outcome.output[: len(outcome.output) - len(reply.rest)]
-    lines = tuple(raw.rstrip().splitlines())[:HEAD_LINES]
-    body = outcome.written - len(raw)
-    if reply.kind == "local-redirect":
-        return Check("ok", "answer", f"a local redirect to {_text(reply.location)}", lines)
-    kind = {"nph": ", as an NPH script", "client-redirect": ", a redirect"}.get(reply.kind, "")
-    text = f"{reply.status}{kind}, {body} bytes of body"
-    whole = not outcome.late and len(outcome.output) < OUTPUT_MAX
-    if whole and reply.length is not None and reply.length != body:
-        why = f"it announces {reply.length} bytes and sends {body}: correct its Content-Length"
-        return Check("FAIL" if reply.length > body else "warn", "answer", why, lines)
-    if body and not _TYPE.search(raw):
-        why = "no Content-Type, so it is sent as plain text: print Content-Type: text/html"
-        return Check("warn", "answer", f"{text}, but {why}", lines)
-    return Check("warn" if reply.status >= 400 else "ok", "answer", text, lines)

@@ -434,6 +434,15 @@ def test_without_content_type_is_a_warning(
     assert report.only("answer") == ("warn", f"200, 1 bytes of body, but {NO_TYPE}")
 
 
+def test_length_of_an_answer_to_head_is_that_of_one_to_get(
+    put: Callable[..., Path], said: Callable[..., Said]
+) -> None:
+    text = "printf 'Content-Type: text/plain\\nContent-Length: 9\\n\\n'\n"
+    script = put("x.cgi", f"#!/bin/sh\n{text}")
+    assert said(script, method="HEAD").code == 0
+    assert said(script).failed == ["answer"]
+
+
 def test_answer_with_an_exit_status_is_a_warning(
     put: Callable[..., Path], said: Callable[..., Said]
 ) -> None:
