@@ -160,7 +160,7 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
         queue=limits.queue,
         grace=limits.grace,
     )
-    return as_tenant(spec, settings.tenants) if spec.switch and settings.tenants else spec
+    return spec if settings.tenants is None else as_tenant(spec, settings.tenants)
 
 
 def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:

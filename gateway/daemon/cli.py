@@ -32,10 +32,20 @@ exit codes:
   1  it cannot run: an address is taken, a directory or a right is missing
   2  the command line or the settings file is wrong; the message says where
 """
+_DOCTOR = """\
+It looks at each thing that can be wrong, then runs the script once as the daemon would, or asks for
+the URL. A line of the report is "ok", "warn" or "FAIL", what was looked at, and what is to be done.
+
+exit codes:
+  0  nothing is wrong
+  1  something is wrong
+  2  the command line or the settings file is wrong
+"""
 COMMANDS = {
     "serve": "serve a directory and its scripts; no settings file",
     "run": "the daemon, in the foreground",
     "check": "read a settings file and say what is wrong in it",
+    "doctor": "say what is wrong with a script or a URL, check by check",
     "worker": "serve a WSGI application over FastCGI; see worker --help",
     "fcgiwrap": "run scripts for a front server, in fcgiwrap's place; see fcgiwrap -h",
     "snippet": "print a block of settings for a front server",
@@ -44,6 +54,7 @@ COMMANDS = {
 
 _HOST = re.compile(r"[A-Za-z0-9.:%_-]+")
 _PORT = re.compile(r"[0-9]{1,5}")
+_SECONDS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options.config)
         case "check":
             return _check(options.config)
+        case "doctor":
+            return _doctor(options)
         case "snippet":
             return _snippet(options.server, options.config, options.scgi)
     parser.print_help()
@@ -93,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--bind", type=_host, default="127.0.0.1", metavar="ADDR", help="default: %(default)s"
     )
+    _doctor_options(commands["doctor"])
     block = commands["snippet"]
     block.add_argument("server", choices=SERVERS, metavar="SERVER", help=", ".join(SERVERS))
     block.add_argument("--scgi", action="store_true", help="through the SCGI listener")
@@ -101,6 +115,27 @@ def _parser() -> argparse.ArgumentParser:
             "-c", "--config", required=True, metavar="FILE", help="settings file"
         )
     return parser
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _DOCTOR
+    add = parser.add_argument
+    add("target", metavar="PATH|URL", help="a script, http://HOST/PATH or unix:SOCKET/PATH")
+    add("-c", "--config", metavar="FILE", help="settings: which site it belongs to, who runs it")
+    add("--dry", action="store_true", help="look only, do not run the script")
+    add("--method", default="GET", help="default: %(default)s")
+    add("--query", default="", help="QUERY_STRING")
+    add("--stdin", default="", metavar="FILE", help="the request's body")
+    add(
+        "--time", type=_seconds, default=10.0, metavar="SECONDS",
+        help="the longest that it may take; default: %(default)g",
+    )  # fmt: skip
+
+
+def _seconds(text: str) -> float:
+    if _SECONDS.fullmatch(text) is None or not 0 < float(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds: more than 0, up to 3600")
+    return float(text)
 
 
 def _port(text: str) -> int:
@@ -268,6 +303,32 @@ def _of_pool(pool: PoolSettings) -> str:
     if pool.wsgi:
         return f"{pool.wsgi} in {pool.directory}, engine {pool.engine}, {count}"
     return f"{' '.join(pool.command)}, {count}"
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    settings = None
+    if options.config is not None:
+        settings = _load(options.config)
+        if settings is None:
+            return 2
+    # Imported here: it stands on all that a front stands on, and a master is to stay small.
+    from gateway.daemon import doctor
+    from gateway.daemon.examination import Wish
+
+    wish = Wish(
+        method=options.method,
+        query=options.query,
+        stdin=options.stdin,
+        seconds=options.time,
+        dry=options.dry,
+    )
+    try:
+        return doctor.run(options.target, settings, wish)
+    except doctor.BadUsage as bad:
+        _complain(str(bad))
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _snippet(server: str, file: str, scgi: bool) -> int:

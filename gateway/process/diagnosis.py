@@ -130,12 +130,22 @@ def _general(error: int) -> Diagnosis:
     return Diagnosis(f"the system says: {os.strerror(error)}", 500)
 
 
-def _shebang(head: bytes) -> bytes | None:
-    """Return the interpreter that the first line names, b"" if it names none, None without #!."""
+def shebang(head: bytes) -> tuple[bytes, bytes] | None:
+    """Return the interpreter that the first line names and its argument; None without #!.
+
+    As the kernel reads it (execve(2)): split at blanks and tabs, so the CR of a CRLF stays.
+    """
     if not head.startswith(b"#!"):
         return None
-    words = head[2:].split(b"\n", 1)[0].strip(b" \t").split(None, 1)
-    return words[0] if words else b""
+    line = head[2:].split(b"\n", 1)[0].strip(b" \t").replace(b"\t", b" ")
+    name, _, argument = line.partition(b" ")
+    return name, argument.strip(b" ")
+
+
+def _interpreter(head: bytes) -> bytes | None:
+    """Return the interpreter that the first line names, b"" if it names none, None without #!."""
+    found = shebang(head)
+    return found and found[0].rstrip(b"\r")
 
 
 def _shown(name: bytes) -> str:
@@ -144,7 +154,7 @@ def _shown(name: bytes) -> str:
 
 def _missing_interpreter(head: bytes) -> Diagnosis:
     line = head.split(b"\n", 1)[0]
-    name = _shebang(head)
+    name = _interpreter(head)
     if name is not None and line.endswith(b"\r"):
         return Diagnosis(
             "its lines end in CRLF, so the system looks for an interpreter named "
@@ -194,7 +204,7 @@ def _denied(mode: int, head: bytes, noexec: bool) -> Diagnosis:
         return Diagnosis("it is on a file system that is mounted noexec", 500)
     if not mode & 0o111:
         return not_executable(head)
-    name = _shebang(head)
+    name = _interpreter(head)
     if name:
         return Diagnosis(
             f'it, or the interpreter "{_shown(name)}" that its first line names, '
@@ -225,6 +235,17 @@ _QUOTE = rb"(?:'|\xe2\x80[\x98\x99])?"  # env quotes with its locale's marks
 _ENV_CRLF = re.compile(rb"env: " + _QUOTE + rb"([^\s'\\]+)(?:\\r|\r)")
 _ENV = re.compile(
     rb"env: " + _QUOTE + rb"([^\s':\xe2]+)" + _QUOTE + rb": No such file or directory"
+)
+_SYNTAX = re.compile(
+    rb"^(?:(?:Syntax|Indentation|Tab)Error: .*"  # Python
+    rb"|syntax error at .* line [0-9]+, .*|Global symbol .* requires explicit .*"  # Perl
+    rb"|.*: (?:line )?[0-9]+: (?:S|s)yntax error.*)$",  # dash, bash
+    re.MULTILINE,
+)
+_FLAG = re.compile(
+    rb"^(?:Unknown option: -.*|Unrecognized switch: -.*"  # Python, Perl
+    rb"|.*: 0: Illegal option -.*|(?:/[^ ]*/)?bash: -.*: invalid option)$",  # dash, bash
+    re.MULTILINE,
 )
 _PERL_MODULE = re.compile(rb"Can't locate (\S+) in @INC")
 
@@ -295,6 +316,12 @@ def _from_stderr(stderr: bytes) -> str:
         return f"the Perl module {module} is not installed"
     if b"Missing parentheses in call to 'print'" in stderr:
         return "it is written for Python 2, and Python 3 runs it"
+    found = _SYNTAX.search(stderr)
+    if found and b"Traceback" not in stderr:  # else it is a module's, or what eval was given
+        return f"it cannot be compiled: {_shown(found[0])}"
+    found = _FLAG.search(stderr)
+    if found:
+        return f"its interpreter does not know a flag of the #! line: {_shown(found[0])}"
     if b"MemoryError" in stderr or b"Out of memory!" in stderr:
         return "it ran out of memory: raise its memory limit, or let it use less"
     if b"can't start new thread" in stderr or b"fork: retry: " in stderr:

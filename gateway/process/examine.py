@@ -163,8 +163,13 @@ class Root:
             return None, "it loads no module, so that a new process is as quick"
         return found, ""
 
+    @property
+    def path(self) -> bytes:
+        """Where a script's programs are looked for: its PATH."""
+        return self._environment[b"PATH"]
+
     def _which(self, name: str) -> str | None:
-        return shutil.which(name, path=os.fsdecode(self._environment[b"PATH"]))
+        return shutil.which(name, path=os.fsdecode(self.path))
 
     def _looked_up(self, script: bytes, path: bytes) -> os.stat_result:
         """Return what the file is that `script` names. Raises SpawnFailed."""

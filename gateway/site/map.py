@@ -111,13 +111,14 @@ def sources(routes: Sequence[Route], others: Sequence[Rule] = ()) -> Sources:
 class Target:
     """What a path was decided to be."""
 
-    __slots__ = ("follow", "handler", "limits", "logs", "place", "route", "site")
+    __slots__ = ("follow", "handler", "key", "limits", "logs", "place", "route", "site")
 
     def __init__(
         self, site: Site, route: Route | None, handler: Handler, place: Place, follow: bool
     ) -> None:
         self.site = site.name
         self.route = route.name if route else ""
+        self.key = route.key if route else ""
         self.limits = route.limits if route else site.limits
         self.logs = site.logs
         self.handler = handler

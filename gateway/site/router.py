@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gateway.exchange import NO_BODY, Handler, LocalRedirect, Ready, Refused, Request, Response
 from gateway.site.discovery import Discovery
-from gateway.site.map import Route, Site, SiteMap, sources
+from gateway.site.map import Route, Site, SiteMap, Target, sources
 from gateway.site.path import decode
 
 __all__ = ["Later", "Route", "Router", "Site", "sources"]
@@ -92,6 +92,15 @@ class Router:
         if target.follow:
             return Following(site, request, target.handler)
         return target.handler(request)
+
+    def located(self, host: bytes, path: bytes) -> Target:
+        """Decide a path as it was sent, and ask nobody for an answer. Raises Refused."""
+        site = self._exact.get(host) or self._site(host)
+        if self._tenants is not None and path.startswith((b"/~", b"/%7")):
+            site = self._tenants.userdir(path) or site
+        if site is None:
+            raise Refused(404)
+        return site.find(path)
 
     def _site(self, host: bytes) -> SiteMap | None:
         """Return the site of a host that was not asked for by exactly this name yet."""
