@@ -32,7 +32,7 @@ def signal_children(number: signal.Signals, spared_groups: Container[int] = ()) 
 def _children() -> list[tuple[int, int]]:
     """Return process id and group of every child, from /proc."""
     me = os.getpid()
-    found = _concealed(me)
+    found: list[tuple[int, int]] = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -44,21 +44,5 @@ def _children() -> list[tuple[int, int]]:
         # pid (name) state ppid pgrp ...; the name may hold anything, so count from its end.
         fields = line[line.rfind(b")") + 2 :].split()
         if int(fields[1]) == me:
-            found[int(name)] = int(fields[2])
-    return list(found.items())
-
-
-def _concealed(me: int) -> dict[int, int]:
-    """Return the children that the kernel lists for this thread, process id -> group.
-
-    In a strict sandbox /proc shows no process that may not be traced, which a script's may choose
-    (PR_SET_DUMPABLE). The list has gaps while children end, and some kernels have none.
-    """
-    found = {}
-    try:
-        with open(f"/proc/self/task/{me}/children", "rb") as file:
-            for pid in map(int, file.read().split()):
-                found[pid] = os.getpgid(pid)
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # no such list; or one that ended while we looked, and SIGCHLD comes
+            found.append((int(name), int(fields[2])))
     return found
