@@ -30,7 +30,7 @@ def leave() -> None:
         why = f"network = false is not possible: {error.strerror or error}"
         if error.errno == errno.EPERM:
             why += "; it takes root with CAP_SYS_ADMIN, which a container may lack"
-        raise OSError(error.errno, f"{why}; else set network = true") from error
+        raise OSError(f"{why}; else set network = true") from error
     _outside[:] = [table]
 
 

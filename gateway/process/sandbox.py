@@ -93,7 +93,7 @@ class Enclosure:
                 "CAP_SYS_ADMIN, which a container may lack, and Linux 5.12 or newer; else set "
                 'sandbox = "none"'
             )
-            raise OSError(error.errno, why) from error
+            raise OSError(why) from error
 
     def restrict(self) -> None:
         """Give up, as the user, what strictness forbids. Raises OSError."""
