@@ -501,8 +501,8 @@ def test_hidden_directory_may_hold_a_temporary_one_and_shown_ones_each_other(
     assert inside.see("try_(lambda: os.mkdir('/var/tmp/x'))") == "done"
     assert inside.see(f"try_(lambda: os.mkdir('{inner}/{preset}'))") == "done"
     # Nothing was mounted in between: what is in one directory can be moved about in it.
-    assert inside.see(f"try_(lambda: os.rename('{inner}/{preset}', '{alice.home}/{preset}-moved'))") \
-        == "done"  # fmt: skip
+    moved = f"'{inner}/{preset}', '{alice.home}/{preset}-moved'"
+    assert inside.see(f"try_(lambda: os.rename({moved}))") == "done"
 
 
 # Attacks.
@@ -511,8 +511,12 @@ def test_hidden_directory_may_hold_a_temporary_one_and_shown_ones_each_other(
 @pytest.fixture
 def victim(machine: Machine) -> Iterator[int]:
     """A process of bob's, which stands for his keeper."""
-    identity = {"user": machine.bob.uid, "group": machine.bob.gid, "extra_groups": ()}
-    with subprocess.Popen(["/bin/sleep", "600"], **identity) as process:  # type: ignore[call-overload]
+    identity: dict[str, Any] = {
+        "user": machine.bob.uid,
+        "group": machine.bob.gid,
+        "extra_groups": (),
+    }
+    with subprocess.Popen(["/bin/sleep", "600"], **identity) as process:
         yield process.pid
         process.kill()
 
@@ -548,8 +552,8 @@ def test_no_way_through_processes(enter: Enter, machine: Machine, victim: int, p
 )
 def test_own_process_outside_is_no_way_out_of_strict(enter: Enter, machine: Machine) -> None:
     alice = machine.alice
-    identity = {"user": alice.uid, "group": alice.gid, "extra_groups": ()}
-    with subprocess.Popen(["/bin/sleep", "600"], **identity) as login:  # type: ignore[call-overload]
+    identity: dict[str, Any] = {"user": alice.uid, "group": alice.gid, "extra_groups": ()}
+    with subprocess.Popen(["/bin/sleep", "600"], **identity) as login:
         try:
             way = f"/proc/{login.pid}/root{machine.bob.home}/secret"
             assert enter(alice, "home").see(f"open('{way}').read()") == "of b"
