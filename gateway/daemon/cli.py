@@ -23,6 +23,8 @@ from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
+from gateway.process.kernel import landlock_version
+from gateway.process.landlock import describe
 from gateway.site.site import RouteSettings, SiteSettings
 
 _EXIT_CODES = """\
@@ -221,6 +223,8 @@ def summary(settings: Settings) -> list[str]:
         if site.root:
             lines.append(f"  /  files in {site.root}{', with listings' if site.listing else ''}")
     lines += [f"pool {name}: {_of_pool(pool)}" for name, pool in settings.pool.items()]
+    if settings.tenants is not None and settings.tenants.sandbox == "strict":
+        lines.append(f'tenants: sandbox = "strict", {describe(landlock_version())}')
     return lines
 
 

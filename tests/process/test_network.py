@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +19,10 @@ from gateway.process.spec import KeeperSpec, ScriptRoot
 
 NOBODY = 65534
 
-only_root = pytest.mark.skipif(os.getuid() != 0, reason="only root makes network namespaces")
+only_root = pytest.mark.skipif(
+    os.getuid() != 0 or bool(subprocess.run(["unshare", "-n", "true"], check=False).returncode),
+    reason="only root with CAP_SYS_ADMIN makes network namespaces",
+)
 
 Keep = Callable[..., Any]
 Until = Callable[[Callable[[], object], str], None]

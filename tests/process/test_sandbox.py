@@ -22,7 +22,10 @@ import pytest
 from gateway.process import birth, kernel, landlock
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root makes accounts and sandboxes")
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or bool(subprocess.run(["unshare", "-mi", "true"], check=False).returncode),
+    reason="only root with CAP_SYS_ADMIN makes sandboxes",
+)
 
 PRESETS = ("home", "strict")
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
@@ -242,6 +245,22 @@ def test_temporary_files_are_private_and_gone_with_the_keeper(
     inside.kept.stop()
     assert inside.kept.wait() == 0
     assert not enter(machine.alice, preset).see(f"os.path.exists('{name}')")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_shown_may_lie_below_a_temporary_directory(
+    enter: Enter, machine: Machine, preset: str
+) -> None:
+    with tempfile.TemporaryDirectory() as runtime:
+        sockets, bobs = Path(runtime) / "pools/a", Path(runtime) / "pools/b"
+        for place in (sockets, bobs):
+            place.mkdir(parents=True)
+            place.chmod(0o777)
+        Path(runtime).chmod(0o711)
+        inside = enter(machine.alice, preset, sockets=os.fsencode(sockets))
+        assert inside.see(f"os.listdir('{runtime}/pools')") == ["a"]
+        assert inside.see(f"try_(lambda: os.mkdir('{sockets}/x'))") == "done"
+        assert os.listdir(sockets) == ["x"]
 
 
 def test_temporary_directory_is_bounded(enter: Enter, machine: Machine) -> None:
