@@ -1,4 +1,4 @@
-"""Looking up a directory as root: only root's links are followed, and no way leads round that."""
+"""Looking up a directory as root: no link leads to what is not its owner's."""
 
 import os
 from collections.abc import Iterator
@@ -48,14 +48,27 @@ def test_roots_links_are_followed(tmp_path: Path) -> None:
 
 @only_root
 @pytest.mark.parametrize("where", ["last", "between"])
-def test_links_of_others_are_not_followed(tmp_path: Path, where: str) -> None:
+def test_links_of_others_lead_to_what_is_theirs_alone(tmp_path: Path, where: str) -> None:
     (tmp_path / "data/a").mkdir(parents=True)
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "data")
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
     path = link if where == "last" else link / "a"
-    with pytest.raises(OSError, match='the link "link" in it is not root\'s'):
+    with pytest.raises(OSError, match="a link in it belongs to somebody else"):
         look_up(os.fsencode(path))
+    os.chown(tmp_path / "data/a", NOBODY, NOBODY)
+    with pytest.raises(OSError, match="a link in it belongs to somebody else"):
+        look_up(os.fsencode(path))
+    os.chown(tmp_path / "data", NOBODY, NOBODY)
+    assert real(path) == os.fsencode(os.path.realpath(path))
+    # Through a second link, of root's, to what is root's again.
+    (tmp_path / "data/out").symlink_to("/usr")
+    assert real(link / "out") == b"/usr"
+    link.unlink()
+    link.symlink_to("data/out")
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(OSError, match="a link in it belongs to somebody else"):
+        look_up(os.fsencode(link))
 
 
 @only_root
