@@ -27,7 +27,8 @@ set-group-id sendmail); /proc shows the user's own processes only; `landlock.py`
   who asks for one is refused.
 - Linux 5.12, for mount_setattr(2), which makes a whole tree read-only at once. A walk over a list
   of mounts could be raced, and would be a second way that nobody tests.
-- An account's other doors (a login, cron) lead to the machine as it is.
+- An account's other doors (a login, cron) lead to the machine as it is. "home" does not lock them:
+  `crontab` works there, and a process of the same user outside may be looked into.
 """
 
 import errno
@@ -44,8 +45,9 @@ from gateway.process.trail import look_up, make_way
 TEMPORARY = 256 << 20
 """Bytes of each temporary directory, and at most as many files as would be of 4 KiB each."""
 PLACES = (b"/tmp", b"/var/tmp", b"/dev/shm")
-MESSAGES = b"/dev/mqueue"
-"""Message queues of the namespace that was left; those of the new one need no file system."""
+ALWAYS = (b"/dev/mqueue", b"/run/user")
+"""Hidden in any case: the message queues of the namespace that was left (those of the new one need
+no file system), and sockets of service managers, which would start something outside for a user."""
 
 _COVER = {"size": "1m", "nr_inodes": "4096", "mode": "0755"}
 """What is hidden is an empty file system with room for the way to what is shown."""
@@ -116,7 +118,7 @@ class Enclosure:
         held.callback(os.close, root)
         kernel.set_mount(root, 0, kernel.SLAVE, deep=True)
         temporary = _found(PLACES, held)
-        covers = {**_found({*spec.hidden, MESSAGES}, held), **temporary}
+        covers = {**_found({*spec.hidden, *ALWAYS}, held), **temporary}
         shown = _shown(spec, held)
         home = next(iter(_found((spec.home,), held)), b"")
         _agree(spec, home, covers, shown)

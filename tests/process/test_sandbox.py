@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from gateway.process import birth, kernel, landlock
+from gateway.process import birth, kernel, landlock, sandbox
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
 pytestmark = pytest.mark.skipif(
@@ -209,6 +209,18 @@ def test_what_is_hidden_cannot_be_written(enter: Enter, machine: Machine, preset
         f"[try_(lambda: os.mkdir(path + '/x')) for path in {places}]"
     )
     assert seen == ["EROFS"] * len(places)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_service_managers_and_message_queues_are_always_hidden(
+    enter: Enter, machine: Machine, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {b"/dev/mqueue", b"/run/user"} == set(sandbox.ALWAYS)
+    stands_for = machine.top / "everybody/manager"
+    stands_for.mkdir(exist_ok=True)
+    (stands_for / "bus").touch()
+    monkeypatch.setattr(sandbox, "ALWAYS", (os.fsencode(stands_for),))
+    assert enter(machine.alice, preset).see(f"os.listdir('{stands_for}')") == []
 
 
 def test_directories_of_files_to_be_sent_are_there_to_be_read(
