@@ -11,6 +11,8 @@ import gateway
 from gateway.address import Address
 from gateway.daemon import cli
 from gateway.listeners.listening import HttpListener
+from gateway.process.kernel import landlock_version
+from gateway.process.landlock import describe
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -164,6 +166,16 @@ def test_check_of_a_good_file_says_what_it_would_serve(tmp_path: Path) -> None:
         f"  pool app: hello:application in {tmp_path}, engine gateway, 1 process",
         f"  pool php: workers of others at unix:{tmp_path}/php.sock",
     ]
+
+
+def test_check_says_what_holds_a_strict_sandbox_on_this_kernel(tmp_path: Path) -> None:
+    text = '[server]\nuser = "nobody"\n[tenants]\nuserdir = "/home/*/public_html"\nsandbox = "strict"\n'
+    (tmp_path / "g.toml").write_text(text, encoding="utf-8")
+    done = run("check", "-c", "g.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    how = describe(landlock_version())
+    assert f'    sandbox = "strict", {how}' in done.stdout.splitlines()
+    assert "Landlock" in how
 
 
 @pytest.mark.parametrize("command", ["check", "run"])

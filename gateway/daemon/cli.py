@@ -23,6 +23,8 @@ from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
+from gateway.process.kernel import landlock_version
+from gateway.process.landlock import describe
 from gateway.site.site import RouteSettings, SiteSettings
 from gateway.site.tenants import TenantsSettings
 
@@ -293,6 +295,8 @@ def _of_tenants(tenants: TenantsSettings | None) -> list[str]:
         )
     what = [f"{rule} CGI scripts" for rule in tenants.cgi]
     lines.append(f"  {', '.join(what + [f'{rule} FastCGI programs' for rule in tenants.fastcgi])}")
+    if tenants.sandbox == "strict":
+        lines.append(f'  sandbox = "strict", {describe(landlock_version())}')
     return lines
 
 

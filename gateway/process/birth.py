@@ -1,7 +1,8 @@
 """Become a keeper: a flat list of named steps from "a fork of the master" to "that user".
 
-Decides the order: descriptors first, then groups before gid before uid, then a check that there is
-no way back. Each step fails loudly (`BirthFailed` names it). Must not know what the keeper does.
+Decides the order: descriptors first, then the namespaces, which take root, then groups before gid
+before uid, then a check that there is no way back. Each step fails loudly (`BirthFailed` names it).
+Must not know what the keeper does.
 
 PR_SET_PDEATHSIG is not used: the end of the control channel tells that the master is gone, and a
 signal could come before the keeper has stopped what it runs.
@@ -13,6 +14,8 @@ import os
 import resource
 from collections.abc import Callable, Iterable
 
+from gateway.process import network
+from gateway.process.sandbox import Enclosure
 from gateway.process.spec import KeeperSpec
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,15 +41,19 @@ def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
     BirthFailed.
     """
     kept = {0, 1, 2, *keep}
+    enclosure = Enclosure(spec)
     steps: list[tuple[str, Callable[[], None]]] = [
         ("standard descriptors", _standard_descriptors),
         ("other descriptors", lambda: _close_others(kept)),
         ("session", _session),
         ("open files", lambda: _open_files(spec)),
+        ("network", lambda: None if spec.network else network.leave()),
+        ("sandbox", enclosure.enclose),
         ("groups", lambda: os.setgroups(spec.groups) if spec.switch else None),
         ("gid", lambda: os.setresgid(spec.gid, spec.gid, spec.gid) if spec.switch else None),
         ("uid", lambda: os.setresuid(spec.uid, spec.uid, spec.uid) if spec.switch else None),
         ("identity", lambda: _identity(spec)),
+        ("second lock", enclosure.restrict),
         ("umask", _umask),
         ("core files", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
         ("subreaper", subreaper),

@@ -23,6 +23,7 @@ from gateway.process.channel import Failed, PoolAt, PoolDown, PoolUp, WantPool
 from gateway.process.fronts import Front
 from gateway.process.life import Event, Phase
 from gateway.process.loop import Loop
+from gateway.process.network import unix_sockets
 from gateway.process.roots import Roots
 from gateway.process.spawn import NoDirectory, spawn
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, SpawnFailed
@@ -71,10 +72,10 @@ class Listener:
 
     def connections(self) -> int:
         """Return how many connections are open or waiting, from /proc/net/unix."""
-        with open("/proc/net/unix", "rb") as file:
-            ends = b" " + self.path + b"\n"
-            # ... state inode path; state 03 is a connection, 01 the listening socket itself.
-            return sum(line.endswith(ends) and line.split()[5] == b"03" for line in file)
+        ends = b" " + self.path + b"\n"
+        # ... state inode path; state 03 is a connection, 01 the listening socket itself.
+        lines = unix_sockets()
+        return sum(line.endswith(ends) and line.split()[5] == b"03" for line in lines)
 
 
 class Pool:

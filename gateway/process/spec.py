@@ -150,6 +150,12 @@ class KeeperSpec:
     """Whether its programs may reach the network."""
     home: bytes = b""
     """The user's own directory, absolute; b"" where there is none."""
+    hidden: tuple[bytes, ...] = ()
+    """With a sandbox: absolute paths of directories that are empty for its programs: the parents of
+    homes and of tenants' roots, the daemon's runtime directory, its logs."""
+    shown: tuple[bytes, ...] = ()
+    """With a sandbox: directories that appear there all the same and may be written, beside the
+    home, `sockets` and the roots of `scripts`, which always do; those of `files` do for reading."""
 
 
 @dataclass(frozen=True, slots=True)

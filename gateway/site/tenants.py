@@ -84,9 +84,12 @@ class TenantsSettings:
     sandbox: Sandbox = "none"
     """What a tenant's programs see of the machine: "none", all that the account may; "home", a /tmp
     of their own and no other tenant's home; "strict", also nothing that can be written but their
-    own directories."""
+    own directories, no processes of others, and no rights by executing a file: no sudo, and no
+    sendmail that is set-group-id. What is in that /tmp is memory, at most 256 MiB, and gone when
+    the tenant is idle. Takes Linux 5.12; where it is not possible the answer is 503."""
     network: bool = True
-    """Whether a tenant's programs may reach the network."""
+    """Whether a tenant's programs may reach the network. Without it they have a 127.0.0.1 of their
+    own, and Unix sockets with a name in the file system: a database's, for one."""
     logs: str = ""
     """The directory of the tenants' own logs: access.log, error.log and faults.log in a directory
     for each, which the tenant may read. Empty: there are none."""
