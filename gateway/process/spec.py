@@ -64,6 +64,8 @@ class ScriptRoot:
     """Absolute."""
     given: bool = False
     """A front server names the file: the rules of `identity.py` apply."""
+    tenant: bool = False
+    """The root is a tenant's: those rules of `identity.py` apply that are for tenants."""
     only: bytes = b""
     """The absolute path of the one script that may be started; b"" for all below the root."""
     symlinks: SymlinkPolicy = "owner-match"
