@@ -121,7 +121,7 @@ def walk_to(directory: bytes) -> Way:
     if b"\0" in directory:
         raise OSError(errno.EINVAL, "NUL in a path", directory)
     top = os.open(b"/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return _walk(_Trail(top, top=True), directory, os.O_PATH | os.O_DIRECTORY, "any")
+    return _walk(_Trail(top, top=True), directory, os.O_PATH, "any")
 
 
 class _Trail:
@@ -132,44 +132,47 @@ class _Trail:
         self.top = top
         """Whether it began at the system's own root, out of which nothing leads."""
         self.fds = [fd]
-        self.names: list[bytes] = []
-        self.passed = [Passed(b".", os.fstat(fd))]
+        self.places = [Passed(b".", os.fstat(fd))]
+        """What the descriptors are."""
+        self.passed = self.places[:]
 
-    def note(self, name: bytes, info: os.stat_result) -> None:
-        self.passed.append(Passed(b"/".join((*self.names, name)), info))
+    def note(self, name: bytes, info: os.stat_result) -> Passed:
+        before = self.places[-1].path
+        place = Passed(name if before == b"." else before + b"/" + name, info)
+        self.passed.append(place)
+        return place
 
-    def on(self, name: bytes, fd: int) -> None:
+    def on(self, place: Passed, fd: int) -> None:
         self.fds.append(fd)
-        self.names.append(name)
+        self.places.append(place)
 
     def back(self) -> None:
         os.close(self.fds.pop())
-        self.names.pop()
+        self.places.pop()
 
     def close(self) -> None:
         for fd in self.fds:
             os.close(fd)
 
-    def holder(self) -> Passed:
-        """Return the directory before the last one."""
-        place = b"/".join(self.names[:-1]) or b"."
-        return Passed(place, os.fstat(self.fds[-2] if len(self.fds) > 1 else self.fds[-1]))
+    def way(self, fd: int) -> Way:
+        return Way(fd, tuple(self.passed), self.places[max(0, len(self.places) - 2)])
 
 
 def _walk(trail: _Trail, path: bytes, flags: int, symlinks: SymlinkPolicy) -> Way:
     """Do the kernel's work component by component, looking at each link's owner. Ends `trail`."""
     try:
         name = _descend(trail, path, symlinks)
+        if flags & ~os.O_CLOEXEC == os.O_PATH:
+            return trail.way(trail.fds.pop())
         if name == b".":
-            fd = os.open(b".", flags | os.O_CLOEXEC, dir_fd=trail.fds[-1])
-            return Way(fd, tuple(trail.passed), trail.holder())
-        reached = os.fstat(trail.fds[-1])
+            return trail.way(os.open(b".", flags | os.O_CLOEXEC, dir_fd=trail.fds[-1]))
+        reached = trail.places[-1].info
         fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=trail.fds[-2])
         opened = os.fstat(fd)
         if (reached.st_dev, reached.st_ino) != (opened.st_dev, opened.st_ino):
             os.close(fd)
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
-        return Way(fd, tuple(trail.passed), trail.holder())
+        return trail.way(fd)
     finally:
         trail.close()
 
@@ -189,7 +192,7 @@ def _descend(trail: _Trail, path: bytes, symlinks: SymlinkPolicy) -> bytes:
     while todo:
         step = todo.pop()
         if isinstance(step, int):
-            if os.fstat(trail.fds[-1]).st_uid != step:
+            if trail.places[-1].info.st_uid != step:
                 raise OSError(errno.ELOOP, "the link's owner does not own its target", path)
         elif step == b"." or step == b"..":
             out = step == b".." and len(trail.fds) == 1
@@ -203,9 +206,9 @@ def _descend(trail: _Trail, path: bytes, symlinks: SymlinkPolicy) -> bytes:
         else:
             fd = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=trail.fds[-1])
             found = os.fstat(fd)
-            trail.note(step, found)
+            place = trail.note(step, found)
             if not stat.S_ISLNK(found.st_mode):
-                trail.on(step, fd)
+                trail.on(place, fd)
                 last = step
                 continue
             links += 1
