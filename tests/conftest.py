@@ -51,6 +51,10 @@ class Account:
         fresh.rename(path)
         return path
 
+    def change(self, *options: str) -> None:
+        """Change the account, with options of usermod(8)."""
+        _changed(["usermod", *options, self.name])
+
 
 def _changed(command: list[str]) -> None:
     """Change the lists of accounts. Whoever else does so at this moment has them locked."""
