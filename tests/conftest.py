@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.guests import ZYGOTE_PYTHON
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -131,3 +133,10 @@ def attacker(accounts: tuple[Account, ...]) -> Account:
     """And one that means harm."""
     _renew(accounts[2])
     return accounts[2]
+
+
+@pytest.fixture(scope="session")
+def open_tree() -> None:
+    """What runs in a tenant's interpreter is in a tree that other accounts may read."""
+    if not all(parent.stat().st_mode & 0o005 == 0o005 for parent in Path(ZYGOTE_PYTHON).parents):
+        pytest.skip("other accounts cannot read the directory that the tests are run in")

@@ -2,6 +2,7 @@
 tenant. The keepers are real, and so are the accounts."""
 
 import os
+import signal
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from gateway.guests import ZYGOTE_PYTHON
 from gateway.process import identity
 from gateway.process.channel import Exited, Failed, PoolAt, WantPool
 from gateway.process.identity import Case, Rule
@@ -23,7 +23,7 @@ HELLO = "#!/bin/sh\necho hello\n"
 PYTHON = "/usr/bin/python3"
 WHO = """\
 import os
-print(os.getresuid(), os.getresgid(), sorted(os.getgroups()))
+print(os.getresuid(), os.getresgid(), sorted(os.getgroups()), os.getppid())
 try:
     os.setuid(0)
 except PermissionError:
@@ -178,9 +178,7 @@ def become(spec: KeeperSpec, tenant: Any, keep: Keep) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def open_site(
-    tenant: Any, become: Any, open_channel: Any, content: Content
-) -> Callable[..., Site]:
+def open_site(tenant: Any, become: Any, open_channel: Any, content: Content) -> Callable[..., Site]:
     def open_(**changes: object) -> Site:
         root = tenant.directory("public_html")
         kept = become(root, **changes)
@@ -413,8 +411,11 @@ def test_worker_that_starts_again_is_looked_at_again(
     site.channel.send(WantPool(3, "r", b"app.fcgi"))
     assert isinstance(site.channel.reply(), PoolAt)
     until(lambda: started.exists() and started.read_text().endswith("\n"), "no worker starts")
+    pid = int(started.read_text())
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "\t".join(["Uid:", *[str(site.tenant.uid)] * 4]) + "\n" in status
     script.chmod(0o757)
-    os.kill(int(started.read_text()), 9)  # a worker that this test's keeper started
+    os.kill(pid, signal.SIGKILL)  # a worker that this test's keeper started
     until(lambda: 'rule "world-writable"' in site.kept.log(), "it is not looked at again")
     assert len(started.read_text().splitlines()) == 1
 
@@ -422,28 +423,21 @@ def test_worker_that_starts_again_is_looked_at_again(
 # As whom it runs
 
 
-def others_may_read(path: str) -> bool:
-    return all(parent.stat().st_mode & 0o005 == 0o005 for parent in Path(path).resolve().parents)
-
-
-warm = pytest.mark.skipif(
-    not (os.path.exists(PYTHON) and others_may_read(ZYGOTE_PYTHON)),
-    reason="other accounts cannot read this tree, or there is no Python that they can start",
-)
-
-
-@pytest.mark.parametrize("start", ["exec", pytest.param("warm", marks=warm)])
+@pytest.mark.parametrize("start", ["exec", "warm"])
 def test_script_has_the_tenants_user_and_groups_and_no_way_back(
-    open_site: Callable[..., Site], start: str
+    open_site: Callable[..., Site], start: str, request: pytest.FixtureRequest
 ) -> None:
+    if start == "warm":
+        request.getfixturevalue("open_tree")
     site = open_site(start=start)
     site.script("x.cgi", f"#!{PYTHON}\n{WHO}")
     uid, gid = site.tenant.uid, site.tenant.gid
     groups = sorted({gid, 4242})
-    said = f"{(uid,) * 3} {(gid,) * 3} {groups}\nno way back\n"
     for _ in range(3):
-        assert site.runs("x.cgi").decode() == said
-    assert "zygote" not in site.kept.log()
+        first, second = site.runs("x.cgi").decode().splitlines()
+        who, _, parent = first.rpartition(" ")
+        assert (who, second) == (f"{(uid,) * 3} {(gid,) * 3} {groups}", "no way back")
+        assert (int(parent) == site.kept.pid) is (start == "exec")  # else it is a zygote's child
 
 
 def test_refused_script_leaves_nothing_open(site: Site) -> None:
