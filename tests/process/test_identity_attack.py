@@ -9,6 +9,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import pytest
 from gateway.process.channel import Exited, Failed
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
-ORDERS = 3000
+ORDERS = 2000
 """Requests while somebody swaps."""
 AT_ONCE = 6
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 SHELL = """\
 #!/bin/sh
@@ -30,7 +31,7 @@ done < /proc/self/status
 echo {mark}
 """
 PYTHON = """\
-#!/usr/bin/python3
+#!{python}
 for line in open("/proc/self/status"):
     if line.startswith(("Uid:", "Gid:", "Groups:")):
         print(*line.split())
@@ -155,13 +156,22 @@ def ask(
     return start
 
 
+@dataclass(frozen=True)
+class Way:
+    """In what way scripts are started, and what they are."""
+
+    start: str
+    text: str
+
+    def script(self, mark: str) -> str:
+        return self.text.replace("{mark}", mark)
+
+
 @pytest.fixture(params=["exec", "warm"])
-def way(request: pytest.FixtureRequest) -> dict[str, str]:
-    return {"start": request.param}
-
-
-def text(way: dict[str, str], mark: str) -> str:
-    return (PYTHON if way["start"] == "warm" else SHELL).format(mark=mark)
+def way(request: pytest.FixtureRequest) -> Way:
+    if request.param == "exec":
+        return Way("exec", SHELL)
+    return Way("warm", PYTHON.replace("{python}", request.getfixturevalue("open_python")))
 
 
 def said(who: Any, mark: str) -> str:
@@ -172,18 +182,18 @@ def said(who: Any, mark: str) -> str:
 class Ground:
     """A directory of the attacker's choice, with the tenant's root and the attacker's own in it."""
 
-    def __init__(self, tenant: Any, attacker: Any, place: Path, way: dict[str, str]) -> None:
+    def __init__(self, tenant: Any, attacker: Any, place: Path, way: Way) -> None:
         self.place = place
         self.site, self.trap = place / "site", place / "trap"
         for who, root in ((tenant, self.site), (attacker, self.trap)):
             root.mkdir()
-            (root / "x.cgi").write_text(text(way, f"of {who.name}"))
+            (root / "x.cgi").write_text(way.script(f"of {who.name}"))
             (root / "x.cgi").chmod(0o755)
             who.own(root, root / "x.cgi")
 
 
 @pytest.fixture
-def ground(tenant: Any, attacker: Any, way: dict[str, str], tmp_path: Path) -> Iterator[Ground]:
+def ground(tenant: Any, attacker: Any, way: Way, tmp_path: Path) -> Iterator[Ground]:
     place = tenant.home.parent / f"ground{os.getpid()}"
     place.mkdir()
     try:
@@ -199,7 +209,7 @@ def ground(tenant: Any, attacker: Any, way: dict[str, str], tmp_path: Path) -> I
 
 
 def test_others_cannot_take_away_what_is_in_a_sticky_directory(
-    ground: Ground, tenant: Any, attacker: Any, ask: Any, way: dict[str, str]
+    ground: Ground, tenant: Any, attacker: Any, ask: Any, way: Way
 ) -> None:
     ground.place.chmod(0o1777)
     aside = ground.place / "aside"
@@ -211,14 +221,14 @@ def test_others_cannot_take_away_what_is_in_a_sticky_directory(
         put(os.symlink, trap, script),
         put(os.link, trap, script),
     )
-    asked = ask(ground.site, **way)
+    asked = ask(ground.site, start=way.start)
     with swapping(attacker, swap) as count:
         asked.ask("x.cgi", lambda answers: count() > ORDERS)
     assert set(asked.answers) == {said(tenant, f"of {tenant.name}")}
 
 
 def test_nothing_runs_below_a_directory_that_others_may_write(
-    ground: Ground, attacker: Any, ask: Any, way: dict[str, str]
+    ground: Ground, attacker: Any, ask: Any, way: Way
 ) -> None:
     ground.place.chmod(0o777)
     aside = ground.place / "aside"
@@ -228,14 +238,14 @@ def test_nothing_runs_below_a_directory_that_others_may_write(
         lambda: os.rename(ground.site, ground.trap),
         lambda: os.rename(aside, ground.site),
     )
-    asked = ask(ground.site, **way)
+    asked = ask(ground.site, start=way.start)
     with swapping(attacker, swap) as count:
         asked.ask("x.cgi", lambda answers: count() > ORDERS)
     assert set(asked.answers) <= {"403 above-writable", "404 open"}
 
 
 def test_nothing_runs_behind_a_link_of_somebody_else(
-    ground: Ground, attacker: Any, ask: Any, way: dict[str, str]
+    ground: Ground, attacker: Any, ask: Any, way: Way
 ) -> None:
     ground.place.chmod(0o1777)
     link = ground.place / "link"
@@ -243,7 +253,7 @@ def test_nothing_runs_behind_a_link_of_somebody_else(
         put(os.symlink, ground.site, link),
         put(os.symlink, ground.trap, link),
     )
-    asked = ask(link, **way)
+    asked = ask(link, start=way.start)
     with swapping(attacker, swap) as count:
         asked.ask("x.cgi", lambda answers: count() > ORDERS)
     assert set(asked.answers) <= {"403 above-owner", "404 open"}
@@ -251,7 +261,7 @@ def test_nothing_runs_behind_a_link_of_somebody_else(
 
 
 def test_nothing_runs_in_a_directory_of_the_root_that_others_may_write(
-    ground: Ground, tenant: Any, attacker: Any, ask: Any, way: dict[str, str]
+    ground: Ground, tenant: Any, attacker: Any, ask: Any, way: Way
 ) -> None:
     uploads = ground.site / "uploads"
     uploads.mkdir()
@@ -270,7 +280,7 @@ def test_nothing_runs_in_a_directory_of_the_root_that_others_may_write(
         put(os.symlink, ground.trap / "x.cgi", place),
         lambda: os.rename(aside, place),
     )
-    asked = ask(ground.site, **way)
+    asked = ask(ground.site, start=way.start)
     with swapping(attacker, swap) as count:
         asked.ask(
             "uploads/x.cgi",
@@ -281,12 +291,12 @@ def test_nothing_runs_in_a_directory_of_the_root_that_others_may_write(
 
 
 def test_tenant_that_swaps_is_still_only_itself(
-    ground: Ground, tenant: Any, other: Any, attacker: Any, ask: Any, way: dict[str, str]
+    ground: Ground, tenant: Any, other: Any, attacker: Any, ask: Any, way: Way
 ) -> None:
     """It may run what everybody may, as it could from a script of its own: but as itself. What is
     not its to read does not run."""
-    secret = other.script("secret.cgi", text(way, "secret"), 0o700)
-    os.link(attacker.script("public.cgi", text(way, "public")), ground.site / "hard.cgi")
+    secret = other.script("secret.cgi", way.script("secret"), 0o700)
+    os.link(attacker.script("public.cgi", way.script("public")), ground.site / "hard.cgi")
     place, own = ground.site / "x.cgi", ground.site / "own.cgi"
     tenant.own(ground.site)
     own.write_bytes(place.read_bytes())
@@ -303,7 +313,7 @@ def test_tenant_that_swaps_is_still_only_itself(
         lambda: os.chmod(own, 0o777),
         lambda: os.chmod(own, 0o755),
     )
-    asked = ask(ground.site, **way)
+    asked = ask(ground.site, start=way.start)
     own_answer = said(tenant, f"of {tenant.name}")
     refusals = {"403 outside", "403 link", "403 group-writable"}
     with swapping(tenant, swap) as count:

@@ -20,7 +20,6 @@ Keep = Callable[..., Any]
 Content = Callable[[int], bytes]
 
 HELLO = "#!/bin/sh\necho hello\n"
-PYTHON = "/usr/bin/python3"
 WHO = """\
 import os
 print(os.getresuid(), os.getresgid(), sorted(os.getgroups()), os.getppid())
@@ -373,10 +372,12 @@ def test_access_list_shows_in_the_groups_bits(site: Site, other: Any) -> None:
 
 
 @pytest.mark.parametrize("start", ["exec", "auto", "warm"])
-def test_change_tells_at_the_next_look(open_site: Callable[..., Site], start: str) -> None:
+def test_change_tells_at_the_next_look(
+    open_site: Callable[..., Site], start: str, open_python: str
+) -> None:
     """What was found a moment ago is not believed, nor is what a zygote has compiled."""
     site = open_site(start=start)
-    script = site.script("sub/x.cgi", f"#!{PYTHON}\nprint('hello')\n")
+    script = site.script("sub/x.cgi", f"#!{open_python}\nprint('hello')\n")
     changes = [
         (script, 0o757, "world-writable"),
         (script, 0o775, "group-writable"),
@@ -425,12 +426,10 @@ def test_worker_that_starts_again_is_looked_at_again(
 
 @pytest.mark.parametrize("start", ["exec", "warm"])
 def test_script_has_the_tenants_user_and_groups_and_no_way_back(
-    open_site: Callable[..., Site], start: str, request: pytest.FixtureRequest
+    open_site: Callable[..., Site], start: str, open_python: str
 ) -> None:
-    if start == "warm":
-        request.getfixturevalue("open_tree")
     site = open_site(start=start)
-    site.script("x.cgi", f"#!{PYTHON}\n{WHO}")
+    site.script("x.cgi", f"#!{open_python}\n{WHO}")
     uid, gid = site.tenant.uid, site.tenant.gid
     groups = sorted({gid, 4242})
     for _ in range(3):
