@@ -193,7 +193,7 @@ class Ground:
 
 
 @pytest.fixture
-def ground(tenant: Any, attacker: Any, way: Way, tmp_path: Path) -> Iterator[Ground]:
+def ground(tenant: Any, attacker: Any, way: Way) -> Iterator[Ground]:
     place = tenant.home.parent / f"ground{os.getpid()}"
     place.mkdir()
     try:
