@@ -103,8 +103,8 @@ def _above_of_somebody_else(case: Case) -> bool:
 
 
 def _above_writable(case: Case) -> bool:
-    # From a sticky directory only its own owner and theirs can take things away (unlink(2)), and who
-    # owns what is on the way is looked at as well.
+    # From a sticky directory only its own owner and theirs can take things away (unlink(2)), and
+    # who owns what is on the way is looked at as well.
     mode = case.file.st_mode
     if stat.S_ISLNK(mode) or mode & stat.S_ISVTX:
         return False
