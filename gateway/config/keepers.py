@@ -6,15 +6,14 @@ handlers use.
 """
 
 import os
-import pwd
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gateway.backends.pool import PoolSettings
 from gateway.config.settings import Settings
 from gateway.config.tenancy import as_tenant, encoded
 from gateway.guests import FLUP_WORKER, WORKER
+from gateway.process.accounts import Account, account, our_account
 from gateway.process.spec import KeeperSpec, PoolSpec, Program, ScriptRoot
 from gateway.site.site import RouteSettings, SiteSettings
 
@@ -22,33 +21,6 @@ AS_ROOT = os.geteuid() == 0
 """Whether this was started as root. A front no longer is, and must decide as the master does."""
 
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who a process is to be."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-def account(name: str) -> Account:
-    """Look an account up. Raises KeyError if there is none."""
-    entry = pwd.getpwnam(name)
-    groups = tuple(os.getgrouplist(name, entry.pw_gid))
-    return Account(name, entry.pw_uid, entry.pw_gid, groups)
-
-
-def our_account() -> Account:
-    """The account that this process runs under, which may have no name (containers)."""
-    uid = os.geteuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return Account(name, uid, os.getegid(), tuple(os.getgroups()))
 
 
 def front_account(settings: Settings) -> Account:

@@ -9,7 +9,7 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.process import tenants
+from gateway.process import accounts, tenants
 from gateway.process.spec import Allowance, KeeperSpec, SpawnFailed, TenantRoots
 from gateway.site.tenants import TenantsSettings
 
@@ -38,15 +38,14 @@ def tenant_account(settings: TenantsSettings | None, name: str) -> str:
     finally:
         os.close(fd)
     try:
-        entry = pwd.getpwuid(owner)
-    except KeyError:
-        raise _refused(403, f"{shown}: its owner, number {owner}, is no account") from None
-    if entry.pw_uid < settings.min_uid or entry.pw_gid < settings.min_gid:
-        why = f"{shown}: its owner {entry.pw_name} is no tenant: uid or gid is below the minimum"
-        raise _refused(403, why)
-    if name.startswith("~") and entry.pw_name != name[1:]:
-        raise _refused(403, f"{shown}: it belongs to {entry.pw_name}: chown it to {name[1:]}")
-    return entry.pw_name
+        found = accounts.tenant_account(
+            owner, min_uid=settings.min_uid, min_gid=settings.min_gid, login=settings.login
+        )
+    except accounts.NotATenant as refused:
+        raise _refused(403, f"{shown}: its owner, {owner}, is no tenant: {refused}") from None
+    if name.startswith("~") and found.name != name[1:]:
+        raise _refused(403, f"{shown}: it belongs to {found.name}: chown it to {name[1:]}")
+    return found.name
 
 
 def _refused(status: int, why: str, errno: int = 0) -> SpawnFailed:

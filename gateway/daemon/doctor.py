@@ -13,13 +13,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from gateway.config.finding import Place, Url, given_of, place_of, urls_of
-from gateway.config.keepers import front_account, keeper_spec, our_account
+from gateway.config.keepers import front_account, keeper_spec
 from gateway.config.settings import Settings
 from gateway.daemon import asking
 from gateway.daemon.examination import UNPLACED, Examination, Wish, restored
 from gateway.exchange import Refused
 from gateway.journal import visible
 from gateway.process import examine, trial
+from gateway.process.accounts import our_account
 from gateway.process.checkup import Check
 from gateway.process.errand import ErrandFailed, Tell, errand
 from gateway.process.spec import KeeperSpec, ScriptRoot

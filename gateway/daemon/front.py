@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from gateway.config.assemble import Assembly, assemble
-from gateway.config.keepers import Account, front_account
+from gateway.config.keepers import front_account
 from gateway.config.settings import Settings
 from gateway.daemon.link import MasterLink
 from gateway.daemon.openings import Opened
@@ -33,6 +33,7 @@ from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.listeners.peers import Peers
 from gateway.listeners.scgi import ScgiConnection
 from gateway.listeners.sockets import BACKLOG
+from gateway.process.accounts import Account
 from gateway.wire.http_request import HeadLimits
 
 FDS_EACH = 4

@@ -19,10 +19,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gateway.config.keepers import (
-    account,
     front_account,
     keeper_spec,
-    our_account,
     pools_of,
     users,
 )
@@ -35,6 +33,7 @@ from gateway.daemon.signals import Signals
 from gateway.journal import Journal
 from gateway.listeners.sockets import Inherited
 from gateway.process import birth, keeper, orphans
+from gateway.process.accounts import account, our_account
 from gateway.process.channel import (
     Attach,
     FrontLogs,

@@ -15,6 +15,7 @@ import stat
 import time
 import zlib
 from collections.abc import Callable, Collection
+from functools import partial
 from signal import SIGKILL
 
 from gateway.journal import Journal
@@ -82,9 +83,17 @@ class Pool:
     """Some workers and their socket."""
 
     def __init__(
-        self, spec: PoolSpec, grace: float, loop: Loop, journal: Journal, tell: Tell
+        self,
+        spec: PoolSpec,
+        grace: float,
+        loop: Loop,
+        journal: Journal,
+        tell: Tell,
+        look: Callable[[], object],
     ) -> None:
+        """`look` raises SpawnFailed if the pool's file may not be started (any more)."""
         self.spec = spec
+        self._look = look
         self.file = (0, 0, 0, 0)
         """Of a pool found by file: which file it was."""
         self.used = time.monotonic()
@@ -135,6 +144,7 @@ class Pool:
     def _start(self, output: int) -> int:
         if self._listener is None:
             self._listener = Listener(self.spec.socket)
+        self._look()
         program = self.spec.program
         try:
             return spawn(
@@ -206,7 +216,7 @@ class Pools:
         self._roots = roots
         self._fronts = fronts
         self.grace = spec.grace
-        self._named = [self._pool(pool) for pool in spec.pools]
+        self._named = [self._pool(pool, _known) for pool in spec.pools]
         self._found: dict[bytes, Pool] = {}
 
     @property
@@ -267,8 +277,8 @@ class Pools:
     def _all(self) -> list[Pool]:
         return [*self._named, *self._found.values()]
 
-    def _pool(self, spec: PoolSpec) -> Pool:
-        return Pool(spec, self._spec.grace, self._loop, self._journal, self._broadcast)
+    def _pool(self, spec: PoolSpec, look: Callable[[], object]) -> Pool:
+        return Pool(spec, self._spec.grace, self._loop, self._journal, self._broadcast, look)
 
     def _broadcast(self, message: PoolDown | PoolUp) -> None:
         for front in list(self._fronts):
@@ -285,12 +295,18 @@ class Pools:
             name = b"%08x-%d.sock" % (zlib.crc32(found.path), number)
             _directory(self._spec.sockets)
             spec = _spec_for(found, root, self._spec.sockets + b"/" + name)
-            pool = self._found[found.path] = self._pool(spec)
+            # Each worker's start is a look of its own: one that died comes back much later.
+            look = partial(root.examine, message.script)
+            pool = self._found[found.path] = self._pool(spec, look)
         elif pool.file != found.file:
             pool.restart(_spec_for(found, root, pool.spec.socket))
         pool.file = found.file
         pool.wake()
         return pool
+
+
+def _known() -> None:
+    """The command of a pool in the settings needs no look: exec says what is wrong with it."""
 
 
 def _spec_for(found: examine.Found, root: examine.Root, socket_path: bytes) -> PoolSpec:

@@ -150,11 +150,15 @@ class Channel:
         assert isinstance(reply, Failed), reply
         assert reply.id == 0
 
-    def close(self) -> None:
-        self.sock.close()
+    def close_pipes(self) -> None:
+        """Close the reading ends of all orders."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.close_pipes()
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:

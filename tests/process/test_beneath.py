@@ -163,3 +163,61 @@ def test_walk_leaves_no_descriptor_behind(root_fd: int) -> None:
     refusal(root_fd, b"out", "owner-match")
     refusal(root_fd, b"round", "owner-match")
     assert os.listdir("/proc/self/fd") == before
+
+
+# What is on the way
+
+
+def steps(way: beneath.Way) -> list[bytes]:
+    os.close(way.fd)
+    return [place for place, _ in way.passed]
+
+
+@pytest.mark.parametrize("flags", [os.O_PATH, os.O_RDONLY])
+@pytest.mark.parametrize(
+    ("path", "passed", "holder"),
+    [
+        (b"file", [b".", b"file"], b"."),
+        (b"dir/deep/leaf", [b".", b"dir", b"dir/deep", b"dir/deep/leaf"], b"dir/deep"),
+        (b"good", [b".", b"good", b"dir", b"dir/deep", b"dir/deep/leaf"], b"dir/deep"),
+        (b"dir/up", [b".", b"dir", b"dir/up", b"file"], b"."),
+        (b"dirlink/up", [b".", b"dirlink", b"dir", b"dir/up", b"file"], b"."),
+        (b"dir/../file", [b".", b"dir", b"file"], b"."),
+    ],
+)
+def test_walk_tells_each_directory_and_link_on_the_way(
+    tree: Path, root_fd: int, flags: int, path: bytes, passed: list[bytes], holder: bytes
+) -> None:
+    way = beneath.walk_beneath(root_fd, path, flags, "any")
+    assert os.path.samestat(os.fstat(way.fd), os.stat(tree / os.fsdecode(path)))
+    for place, info in way.passed:
+        assert os.path.samestat(info, os.lstat(tree / os.fsdecode(place)))
+    assert steps(way) == passed
+    assert way.holder.path == holder
+    assert os.path.samestat(way.holder.info, os.stat(tree / os.fsdecode(holder)))
+
+
+def test_walk_from_the_top_follows_links_wherever_they_lead(tree: Path) -> None:
+    (tree / "back").symlink_to(tree)
+    (tree / "above").symlink_to("../" * 40 + str(tree)[1:])
+    plain = [b"."]
+    for name in os.fsencode(tree).split(b"/")[1:]:
+        plain.append(name if plain == [b"."] else plain[-1] + b"/" + name)
+    assert steps(beneath.walk_to(os.fsencode(tree))) == plain
+    for link in (b"back", b"above"):
+        way = beneath.walk_to(os.fsencode(tree) + b"/" + link)
+        assert os.path.samestat(os.fstat(way.fd), os.stat(tree))
+        assert steps(way) == [*plain, plain[-1] + b"/" + link, *plain[1:]]
+    with pytest.raises(OSError, match="symbolic links"):
+        beneath.walk_to(os.fsencode(tree) + b"/round")
+
+
+def test_walk_that_fails_leaves_no_descriptor_behind(tree: Path, root_fd: int) -> None:
+    before = os.listdir("/proc/self/fd")
+    for path in (b"out", b"round", b"dir/nothing", b"file/x", b"../secret", b"", b"a\0b"):
+        with pytest.raises(OSError, match=r"."):
+            beneath.walk_beneath(root_fd, path, os.O_PATH, "owner-match")
+    for path in (b"/nothing", b"/a\0b", os.fsencode(tree) + b"/round"):
+        with pytest.raises(OSError, match=r"."):
+            beneath.walk_to(path)
+    assert os.listdir("/proc/self/fd") == before
