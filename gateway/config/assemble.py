@@ -117,7 +117,8 @@ class Parts:
             async def connect() -> socket.socket:
                 return await self.connect(user)
 
-            self.keepers[user] = RemoteKeeper(connect)
+            foreign = user != front_account(self.settings).name
+            self.keepers[user] = RemoteKeeper(connect, foreign=foreign)
         return self.keepers[user]
 
     def site(self, number: int, site: SiteSettings) -> Site:

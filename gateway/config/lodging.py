@@ -152,5 +152,5 @@ class Lodging:
             async def connect() -> socket.socket:
                 return await self._connect(name)
 
-            keeper = self._keepers[name] = RemoteKeeper(connect)
+            keeper = self._keepers[name] = RemoteKeeper(connect, foreign=True)
         return keeper

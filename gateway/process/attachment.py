@@ -68,8 +68,10 @@ class Attachment:
         loop: asyncio.AbstractEventLoop,
         gone: Callable[["Attachment"], None],
         brief: set[tuple[str, bytes]],
+        foreign: bool,
     ) -> None:
         sock.setblocking(False)
+        self._foreign = foreign
         self.loop = loop
         self.closed = False
         """It takes no more orders."""
@@ -107,7 +109,7 @@ class Attachment:
         data = Order(id, route, script, block, body or stdin is not None).encode()
         if len(data) > MESSAGE_MAX:
             raise SpawnFailed(errno.E2BIG, "order", "the request's variables are too large", 431)
-        ours, theirs = _pipes(body and stdin is None)
+        ours, theirs = _pipes(body and stdin is None, self._foreign)
         loop, watch = self.loop, self._watch
         name = route, script
         brief = name in self._brief
@@ -314,11 +316,13 @@ class Attachment:
             self.lose()
 
 
-def _pipes(body: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _pipes(body: bool, foreign: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Make the pipes of one script: (our ends of stdout, stderr, stdin), (the script's ends).
 
-    Ours are non-blocking; the script's must not be, since no program expects that. Raises
-    SpawnFailed when this process may not open more files.
+    Ours are non-blocking; the script's must not be, since no program expects that. A `foreign`
+    user, who is not ours, may open them again, as scripts do that write to /dev/stderr; nobody else
+    finds them, since they are in /proc/PID/fd alone. Raises SpawnFailed when this process may not
+    open more files.
     """
     made: list[int] = []
     try:
@@ -330,6 +334,9 @@ def _pipes(body: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
         _close(made)
         why = f"its pipes cannot be made: {error.strerror}"
         raise SpawnFailed(error.errno or 0, "pipe", why, 503) from error
+    if foreign:
+        for fd in made[::2]:  # both ends of a pipe are one file
+            os.fchmod(fd, 0o666)
     os.set_blocking(made[0], False)
     os.set_blocking(made[2], False)
     if not body:

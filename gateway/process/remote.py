@@ -29,9 +29,13 @@ _PATH_MAX = 4096
 class RemoteKeeper:
     """One user's keeper, as a front uses it. Connects when it is first needed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[socket.socket]]) -> None:
-        """`connect` returns our end of a new channel to a keeper that takes orders."""
+    def __init__(
+        self, connect: Callable[[], Awaitable[socket.socket]], *, foreign: bool = False
+    ) -> None:
+        """`connect` returns our end of a new channel to a keeper that takes orders; `foreign` says
+        that it is another user than we are."""
         self._connect = connect
+        self._foreign = foreign
         self._channel: Attachment | None = None
         self._channels: set[Attachment] = set()
         """The present one, and those of keepers that leave while scripts of ours still run."""
@@ -132,7 +136,9 @@ class RemoteKeeper:
         if self._let_go():
             raise ConnectionAbortedError("this front lets go of it")
         sock = await self._connect()
-        channel = Attachment(sock, asyncio.get_running_loop(), self._channels.discard, self._brief)
+        channel = Attachment(
+            sock, asyncio.get_running_loop(), self._channels.discard, self._brief, self._foreign
+        )
         self._channels.add(channel)
         if self._let_go():
             channel.lose()

@@ -122,6 +122,42 @@ def test_nothing_runs_for_who_is_idle(hosting: Any, tenant: Any, other: Any, wai
     assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 200
 
 
+def test_a_script_may_open_its_standard_streams_by_name(hosting: Any, tenant: Any) -> None:
+    text = "#!/bin/sh\nprintf 'Status: 200\\n\\n' > /dev/stdout\n"
+    text += "cat /dev/stdin > /dev/stdout\necho said > /dev/stderr\n"
+    pages(tenant, {"open.cgi": text, "warm.cgi": WARM + "open('/dev/stderr', 'w').write('w')\n"})
+    daemon = hosting()
+    assert daemon.get(f"/~{tenant.name}/open.cgi") == (200, b"")
+    assert "said" in daemon.log()
+    for _ in range(3):
+        assert daemon.get(f"/~{tenant.name}/warm.cgi")[0] == 200
+    assert "denied" not in daemon.log()
+
+
+RULES = {
+    "world-writable": lambda home: (home / "id.cgi").chmod(0o757),
+    "group-writable": lambda home: (home / "id.cgi").chmod(0o775),
+    "directory-writable": lambda home: home.chmod(0o777),
+    "set-id": lambda home: (home / "id.cgi").chmod(0o4755),
+    "owner": lambda home: os.chown(home / "id.cgi", 0, -1),
+    "group": lambda home: os.chown(home / "id.cgi", -1, 0),
+    "above-writable": lambda home: home.parent.chmod(0o777),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_a_rule_forbids_is_403_with_its_name_in_the_log(
+    hosting: Any, tenant: Any, rule: str
+) -> None:
+    home = pages(tenant)
+    daemon = hosting()
+    path = f"/~{tenant.name}/id.cgi"
+    assert daemon.get(path)[0] == 200
+    RULES[rule](home)
+    assert daemon.get(path)[0] == 403  # at once, though it ran a moment ago
+    assert f'rule "{rule}"' in daemon.log()
+
+
 @pytest.mark.parametrize("kind", ["file", "directory", "pages", "absolute", "script"])
 def test_nobody_gets_at_another_tenants_files_by_a_link(
     hosting: Any, tenant: Any, attacker: Any, kind: str
