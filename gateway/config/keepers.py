@@ -7,7 +7,7 @@ handlers use.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.backends.pool import PoolSettings
 from gateway.config.settings import Settings
@@ -99,8 +99,10 @@ def pools_of(settings: Settings, user: str) -> Mapping[str, PoolSettings]:
     }
 
 
-def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
-    """Return all that the keeper of `user` is told."""
+def keeper_spec(
+    settings: Settings, user: str, sockets: bytes, names: Iterable[str] = ()
+) -> KeeperSpec:
+    """Return all that the keeper of `user` is told; `names` are its names as a tenant."""
     us = our_account()
     who = us if user == us.name else account(user)
     limits = settings.limits
@@ -132,7 +134,7 @@ def keeper_spec(settings: Settings, user: str, sockets: bytes) -> KeeperSpec:
         queue=limits.queue,
         grace=limits.grace,
     )
-    return spec if settings.tenants is None else as_tenant(spec, settings.tenants)
+    return spec if settings.tenants is None else as_tenant(spec, settings.tenants, names)
 
 
 def _script_root(site: SiteSettings, route: RouteSettings) -> ScriptRoot:

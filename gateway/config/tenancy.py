@@ -6,7 +6,7 @@ front but the tenant's name. Imports no event loop. The fronts' part is in `lodg
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from gateway.process import accounts, tenants
@@ -52,10 +52,15 @@ def _refused(status: int, why: str, errno: int = 0) -> SpawnFailed:
     return SpawnFailed(errno, "tenant", why, status)
 
 
-def as_tenant(spec: KeeperSpec, settings: TenantsSettings) -> KeeperSpec:
-    """Return `spec` with what a tenant's keeper is told; as it is where that account is none."""
+def as_tenant(spec: KeeperSpec, settings: TenantsSettings, names: Iterable[str]) -> KeeperSpec:
+    """Return `spec` with what a tenant's keeper is told; as it is where that account is none.
+
+    `names` are those under which it was asked for; a sandbox shows the directories of no others.
+    """
     if spec.uid < settings.min_uid or spec.gid < settings.min_gid:
         return spec
+    home = os.fsencode(pwd.getpwuid(spec.uid).pw_dir)
+    homes = [tenants.home_of(name, settings.userdir, settings.hosts) for name in sorted(names)]
     roots = TenantRoots(
         userdir=settings.userdir,
         hosts=settings.hosts,
@@ -84,5 +89,18 @@ def as_tenant(spec: KeeperSpec, settings: TenantsSettings) -> KeeperSpec:
         idle=settings.idle,
         sandbox=settings.sandbox,
         network=settings.network,
-        home=os.fsencode(pwd.getpwuid(spec.uid).pw_dir),
+        home=home,
+        hidden=_hidden(spec, settings, home) if settings.sandbox != "none" else (),
+        shown=tuple(found.path for found in homes if found),
     )
+
+
+def _hidden(spec: KeeperSpec, settings: TenantsSettings, home: bytes) -> tuple[bytes, ...]:
+    """Return the directories in which others have what is theirs, and our own."""
+    found = {os.path.dirname(home), os.path.dirname(spec.sockets)}
+    for name in ("~x", "@x"):
+        if (other := tenants.home_of(name, settings.userdir, settings.hosts)) is not None:
+            found.add(other.base)
+    if settings.logs:
+        found.add(os.fsencode(settings.logs))
+    return tuple(sorted(found - {b""}))
