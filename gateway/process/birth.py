@@ -1,10 +1,13 @@
 """Become a keeper: a flat list of named steps from "a fork of the master" to "that user".
 
-Decides the order: descriptors first, then groups before gid before uid, then a check that there is
-no way back. Each step fails loudly (`BirthFailed` names it). Must not know what the keeper does.
+Decides the order: what takes root's rights first (the control groups before all, so that every later
+page and process counts there), then groups before gid before uid, then a check that there is no way
+back, then what the user itself may do. Each step fails loudly (`BirthFailed` names it). Must not know
+what the keeper does.
 
 PR_SET_PDEATHSIG is not used: the end of the control channel tells that the master is gone, and a
-signal could come before the keeper has stopped what it runs.
+signal could come before the keeper has stopped what it runs. Its equal for what a keeper leaves
+behind is "subreaper", here and in the master.
 """
 
 import ctypes
@@ -13,14 +16,13 @@ import os
 import resource
 from collections.abc import Callable, Iterable
 
+from gateway.process import cgroup, limits, spawn
 from gateway.process.spec import KeeperSpec
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 UMASK = 0o022
-
-_SPARE_FDS = 128
-"""Descriptors beside those of queued orders: channels, pools, logs, and what checking needs."""
 
 
 class BirthFailed(Exception):
@@ -39,18 +41,21 @@ def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
     """
     kept = {0, 1, 2, *keep}
     steps: list[tuple[str, Callable[[], None]]] = [
-        ("standard descriptors", _standard_descriptors),
-        ("other descriptors", lambda: _close_others(kept)),
-        ("session", _session),
-        ("open files", lambda: _open_files(spec)),
+        ("cgroup", lambda: cgroup.enter(spec.cgroup)),
+        ("rlimits", lambda: _rlimits(spec)),
+        ("nice", lambda: _nice(spec)),
+        ("no_new_privs", lambda: _no_new_privs() if spec.no_new_privs else None),
         ("groups", lambda: os.setgroups(spec.groups) if spec.switch else None),
         ("gid", lambda: os.setresgid(spec.gid, spec.gid, spec.gid) if spec.switch else None),
         ("uid", lambda: os.setresuid(spec.uid, spec.uid, spec.uid) if spec.switch else None),
         ("identity", lambda: _identity(spec)),
         ("umask", _umask),
-        ("core files", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
-        ("subreaper", subreaper),
+        ("standard descriptors", _standard_descriptors),
+        ("other descriptors", lambda: _close_others(kept)),
+        ("session", _session),
         ("directory", lambda: os.chdir("/")),
+        ("environment", os.environ.clear),
+        ("subreaper", subreaper),
     ]
     for name, step in steps:
         try:
@@ -94,14 +99,32 @@ def _session() -> None:
         os.setsid()
 
 
-def _open_files(spec: KeeperSpec) -> None:
-    """See that a full queue fits: each order in it holds three descriptors."""
-    need = 3 * (spec.queue + spec.concurrency) + _SPARE_FDS
+def _rlimits(spec: KeeperSpec) -> None:
+    """Bound this process and all below it, and then all below it but itself."""
+    held = cgroup.held(spec.cgroup)
+    for limit in limits.of_all(spec.allowance, held):
+        which, soft, hard = limits.within(limit, resource.getrlimit(limit.resource)[1])
+        resource.setrlimit(which, (soft, hard))
+    _open_files(limits.files_of_keeper(spec.queue, spec.concurrency))
+    spawn.bound(limits.of_programs(spec.allowance))
+
+
+def _open_files(need: int) -> None:
+    """See that a full queue fits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < need:
         if hard != resource.RLIM_INFINITY:
             need = min(need, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+def _nice(spec: KeeperSpec) -> None:
+    if spec.allowance.nice:
+        os.nice(spec.allowance.nice)
+
+
+def _no_new_privs() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS")
 
 
 def _identity(spec: KeeperSpec) -> None:
@@ -126,6 +149,10 @@ def _umask() -> None:
 
 def subreaper() -> None:
     """Become the parent of what is orphaned below this process. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER")
+
+
+def _prctl(number: int, name: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if libc.prctl(number, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({name})")
