@@ -18,7 +18,7 @@ from gateway.config.load import load
 from gateway.config.read import BadConfig
 from gateway.config.settings import ListenSettings, Settings
 from gateway.config.snippet import SERVERS, snippet
-from gateway.daemon import fcgiwrap, master
+from gateway.daemon import fcgiwrap, groups, master
 from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
@@ -221,6 +221,8 @@ def summary(settings: Settings) -> list[str]:
         if site.root:
             lines.append(f"  /  files in {site.root}{', with listings' if site.listing else ''}")
     lines += [f"pool {name}: {_of_pool(pool)}" for name, pool in settings.pool.items()]
+    if settings.tenants is not None:
+        lines += [f"tenants: {line}" for line in groups.summary(settings.tenants.allowance)]
     return lines
 
 

@@ -1,9 +1,9 @@
 """Become a keeper: a flat list of named steps from "a fork of the master" to "that user".
 
-Decides the order: what takes root's rights first (the control groups before all, so that every later
-page and process counts there), then groups before gid before uid, then a check that there is no way
-back, then what the user itself may do. Each step fails loudly (`BirthFailed` names it). Must not know
-what the keeper does.
+Decides the order: what takes root's rights first (the control groups before all, so that every
+later page and process counts there), then groups before gid before uid, then a check that there is
+no way back, then what the user itself may do. Each step fails loudly (`BirthFailed` names it). Must
+not know what the keeper does.
 
 PR_SET_PDEATHSIG is not used: the end of the control channel tells that the master is gone, and a
 signal could come before the keeper has stopped what it runs. Its equal for what a keeper leaves
@@ -106,7 +106,7 @@ def _rlimits(spec: KeeperSpec) -> None:
         which, soft, hard = limits.within(limit, resource.getrlimit(limit.resource)[1])
         resource.setrlimit(which, (soft, hard))
     _open_files(limits.files_of_keeper(spec.queue, spec.concurrency))
-    spawn.bound(limits.of_programs(spec.allowance))
+    spawn.bound(limits.of_programs(spec.allowance), victims=bool(spec.allowance.memory))
 
 
 def _open_files(need: int) -> None:

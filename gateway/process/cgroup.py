@@ -4,21 +4,21 @@ Decides what is written where (Linux, admin-guide/cgroup-v2.rst and cgroup-v1/),
 group is ended, and what is taken away afterwards. What cannot be set is returned in words and never
 raised: a daemon without control groups works, and says so. Must not know who a keeper is.
 
-The groups of a daemon are `gateway-PID/NAME` below its own group in each hierarchy that holds one of
-the limits. In version 2 a group with limits below it may hold no process ("no internal processes"):
-then we move into a leaf beside, which works only where our group is ours alone (Delegate=yes).
+The groups of a daemon are `gateway-PID/NAME` below its own group in each hierarchy that holds one
+of the limits. In version 2 a group with limits below it may hold no process ("no internal
+processes"): then we move into a leaf beside, which works only where our group is ours alone
+(Delegate=yes).
 """
 
 import errno
 import os
 import re
-import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from gateway.process.hierarchies import LEAF, Hierarchy, Survey, mounts, own_groups, survey
+from gateway.process.cgroupfs import Kernel, Tree, make, processes, remove, text_of
+from gateway.process.hierarchies import LEAF, WAYS, Hierarchy, Survey, mounts, own_groups, survey
 from gateway.process.spec import Allowance
 
 PERIOD = 100_000
@@ -33,63 +33,9 @@ NO_LIMIT = 1 << 62
 """Bytes; what version 1 has where there is no limit (PAGE_COUNTER_MAX) is above it."""
 GONE_WITHIN = 3.0
 """Seconds in which all that was killed must have left when the daemon leaves."""
-READ_MAX = 1 << 20
 
 _OURS = re.compile(r"gateway-([1-9][0-9]{0,9})")
 _PLAIN = re.compile(r"[^A-Za-z0-9_-]")
-
-
-class Tree(Protocol):
-    """The cgroup file systems: what is done to them. Each raises OSError as the kernel does."""
-
-    def read(self, path: str) -> str: ...
-    def write(self, path: str, text: str) -> None: ...
-    def make(self, path: str) -> None: ...
-    def remove(self, path: str) -> None: ...
-    def below(self, path: str) -> list[str]: ...
-    def may(self, path: str) -> bool: ...
-    def lives(self, pid: int) -> bool: ...
-    def kill(self, pid: int) -> None: ...
-
-
-class Kernel:
-    """The real ones."""
-
-    def read(self, path: str) -> str:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = b""
-            while len(data) < READ_MAX and (piece := os.read(fd, 1 << 16)):
-                data += piece
-            return data.decode("utf-8", "surrogateescape")
-        finally:
-            os.close(fd)
-
-    def write(self, path: str, text: str) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # never makes a file: there it would be none
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-
-    def make(self, path: str) -> None:
-        os.mkdir(path, 0o755)
-
-    def remove(self, path: str) -> None:
-        os.rmdir(path)
-
-    def below(self, path: str) -> list[str]:
-        with os.scandir(path) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-    def may(self, path: str) -> bool:
-        return os.access(path, os.W_OK | os.X_OK)
-
-    def lives(self, pid: int) -> bool:
-        return os.path.exists(f"/proc/{pid}")
-
-    def kill(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +51,10 @@ def look(tree: Tree, proc: str = "/proc/self") -> Survey:
     """Return what this machine can hold for us; makes nothing."""
 
     def controllers(directory: str) -> frozenset[str]:
-        return frozenset(_text(tree, f"{directory}/cgroup.controllers").split())
+        return frozenset(text_of(tree, f"{directory}/cgroup.controllers").split())
 
-    groups = own_groups(_text(tree, f"{proc}/cgroup"))
-    return survey(groups, mounts(_text(tree, f"{proc}/mountinfo")), tree.may, controllers)
+    groups = own_groups(text_of(tree, f"{proc}/cgroup"))
+    return survey(groups, mounts(text_of(tree, f"{proc}/mountinfo")), tree.may, controllers)
 
 
 def lacking(allowance: Allowance, missing: Survey) -> list[str]:
@@ -152,15 +98,10 @@ def held(directories: Iterable[bytes]) -> frozenset[str]:
     found = set()
     for where in directories:
         for file, limit in files.items():
-            value = _text(Kernel(), f"{os.fsdecode(where)}/{file}").strip()
+            value = text_of(Kernel(), f"{os.fsdecode(where)}/{file}").strip()
             if value.isascii() and value.isdigit() and int(value) < NO_LIMIT:
                 found.add(limit)
     return frozenset(found)
-
-
-def members(directories: Iterable[bytes], tree: Tree) -> set[int]:
-    """Return the processes in these groups and in groups below them."""
-    return {pid for where in directories for pid in _processes(tree, os.fsdecode(where))}
 
 
 class Cgroups:
@@ -176,13 +117,19 @@ class Cgroups:
         self._made: list[str] = []
 
     @staticmethod
+    def none(tree: Tree) -> "Cgroups":
+        """Return those of a daemon that makes none."""
+        why = "this daemon makes no control groups"
+        return Cgroups(tree, "", Survey({}, dict.fromkeys(WAYS, why)), {})
+
+    @staticmethod
     def prepare(tree: Tree, pid: int, proc: str = "/proc/self") -> "Cgroups":
         """Make the parent groups of a daemon; remove those that dead daemons left empty."""
         groups = Cgroups(tree, f"gateway-{pid}", look(tree, proc), {})
         for each in groups._hierarchies():
             _remove_stale(tree, each.directory)
             try:
-                _make(tree, f"{each.directory}/{groups._name}")
+                make(tree, f"{each.directory}/{groups._name}")
                 if each.version == 2:
                     groups._enable(each, pid)
             except OSError as error:
@@ -203,7 +150,7 @@ class Cgroups:
             if path in directories or not (limit == "kill" or _wanted(limit, allowance)):
                 continue
             try:
-                _make(self._tree, path)
+                make(self._tree, path)
             except OSError as error:
                 if limit != "kill":
                     missing.append(_lack(limit, f"{path}: {error.strerror}"))
@@ -231,7 +178,7 @@ class Cgroups:
                 self._freeze(path, True)
         left = False
         for path in paths:
-            for pid in _processes(self._tree, path):
+            for pid in processes(self._tree, path):
                 left = True
                 try:
                     self._tree.kill(pid)
@@ -246,7 +193,7 @@ class Cgroups:
         gone = True
         for where in directories:
             path = os.fsdecode(where)
-            if _remove(self._tree, path):
+            if remove(self._tree, path):
                 if path in self._made:
                     self._made.remove(path)
             else:
@@ -265,7 +212,7 @@ class Cgroups:
             time.sleep(0.01)
             left = [os.fsencode(path) for path in self._made]
         for each in self._hierarchies():
-            _remove(self._tree, f"{each.directory}/{self._name}")
+            remove(self._tree, f"{each.directory}/{self._name}")
         self._move_back()
         return list(self._made)
 
@@ -308,7 +255,7 @@ class Cgroups:
             if error.errno != errno.EBUSY or self._moved:
                 raise
         # Our group holds a process, and that is us.
-        _make(tree, f"{own}/{LEAF}")
+        make(tree, f"{own}/{LEAF}")
         tree.write(f"{own}/{LEAF}/cgroup.procs", str(pid))
         self._moved = own
         tree.write(file, f"+{controller}")
@@ -322,7 +269,7 @@ class Cgroups:
         try:
             enabled = tree.read(f"{own}/cgroup.subtree_control").split()
             tree.write(f"{own}/cgroup.subtree_control", " ".join(f"-{name}" for name in enabled))
-            for pid in _processes(tree, f"{own}/{LEAF}"):
+            for pid in processes(tree, f"{own}/{LEAF}"):
                 tree.write(f"{own}/cgroup.procs", str(pid))
             tree.remove(f"{own}/{LEAF}")
         except OSError:
@@ -393,27 +340,6 @@ def _values(
     return ((name, f"default {weight}" if version == 2 else weight),)
 
 
-def _make(tree: Tree, path: str) -> None:
-    try:
-        tree.make(path)
-    except FileExistsError:
-        pass
-
-
-def _remove(tree: Tree, path: str) -> bool:
-    """Remove a group and those below it, which a program of root's may have made."""
-    try:
-        for name in tree.below(path):
-            if not _remove(tree, f"{path}/{name}"):
-                return False
-        tree.remove(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False  # somebody is in it
-    return True
-
-
 def _remove_stale(tree: Tree, directory: str) -> None:
     """Remove what a daemon left that was killed: its number is free, and its groups are empty."""
     try:
@@ -424,20 +350,8 @@ def _remove_stale(tree: Tree, directory: str) -> None:
         match = _OURS.fullmatch(name)
         if match and not tree.lives(int(match[1])):
             path = f"{directory}/{name}"
-            if not _processes(tree, path):
-                _remove(tree, path)
-
-
-def _processes(tree: Tree, path: str) -> set[int]:
-    """Return the processes in a group and below it."""
-    found = {int(word) for word in _text(tree, f"{path}/cgroup.procs").split() if word.isdigit()}
-    try:
-        names = tree.below(path)
-    except OSError:
-        names = []
-    for name in names:
-        found |= _processes(tree, f"{path}/{name}")
-    return found
+            if not processes(tree, path):
+                remove(tree, path)
 
 
 def _reap() -> None:
@@ -447,10 +361,3 @@ def _reap() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-def _text(tree: Tree, path: str) -> str:
-    try:
-        return tree.read(path)
-    except OSError:
-        return ""

@@ -1,9 +1,9 @@
-"""Which limits the control groups of this machine can hold: by which hierarchy and file, or why not.
+"""Which limits the control groups of this machine can hold: by which file, or why not.
 
 Decides that from the text of /proc/self/cgroup and /proc/self/mountinfo (proc(5), cgroups(7)): a
-controller is in one hierarchy only, of version 2 or, on a hybrid host, of version 1. Pure but for
-one question about each directory, which the caller answers. Must not know whose limits they are, nor
-make anything (`cgroup.py` does).
+controller is in one hierarchy only, of version 2 or, on a hybrid host, of version 1. Pure: what it
+has to know of a directory, the caller answers. Must not know whose limits they are, nor make
+anything (`cgroup.py` does).
 """
 
 import os
@@ -56,7 +56,7 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
         Way(1, "freezer", ("freezer.state",)),
     ),
 }
-"""Limit -> the ways to it, the better one first. "kill" is to end all that is in a group at once."""
+"""Limit -> the ways to it, the better one first. "kill" is to end all in a group at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,23 @@
-"""The resource limits (setrlimit(2)) and the niceness of one user's processes: a table.
+"""Resource limits (setrlimit(2)) of one user's processes: a table.
 
-Decides which limit follows from an allowance, and whom it is for. Pure: `birth.py` and `spawn.py` set
-them. Must not know control groups but for what they hold already (`held`).
+Decides which limit follows from an allowance, and whom it is for. Pure: `birth.py` and `spawn.py`
+set them. Must not know control groups but for what they hold already (`held`).
 
 A limit is for one process (but NPROC), is inherited, and its hard bound never rises again. So what
 the keeper itself can live with is set at its birth, for it and all below it, zygotes, warm scripts
-and workers alike (`OF_ALL`). What it cannot live with is `OF_PROGRAMS`:
+and workers alike (`of_all`). What it cannot live with is in `of_programs`:
 
 * FSIZE: the keeper writes the journal, which is often the larger file;
 * CPU: the keeper may live for weeks;
 * NOFILE: the keeper holds descriptors for each order of a full queue.
 
-These hold the soft bound around each start of a program only (`spawn.py`): the child of a vfork
-inherits it, so it is there from the first instruction, and for all that the program starts in turn.
-The hard bound follows by prlimit(2) once the program runs. In between, some microseconds, a program
-may raise its soft bound again: one that was written to win that race gains processor time and file
-size of one process, not memory, processes or the share of the processor, which a control group holds.
-Setting the hard bound before would need a privilege in the keeper, or a fork in place of the vfork.
+Of these the keeper sets the soft bound around each start of a program only (`spawn.py`): the child
+of a vfork inherits it, so it is there from the first instruction, and for all that the program
+starts in turn. The hard bound follows by prlimit(2) once the program runs. In between, some
+microseconds, a program may raise its soft bound again: one that was written to win that race gains
+processor time and file size of its processes, but not memory, processes or the share of the
+processor, which a control group holds. Setting the hard bound before would need a privilege in the
+keeper, or a fork in place of the vfork.
 """
 
 import math

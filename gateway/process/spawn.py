@@ -51,7 +51,12 @@ class _Bound(NamedTuple):
 
 
 _bounds: tuple[_Bound, ...] = ()
-"""As umask and user, a matter of the whole process: whoever starts something here is bound by it."""
+"""As umask and user, a matter of the whole process: whoever starts something is bound by it."""
+_victims = False
+
+VICTIM = b"500"
+"""oom_score_adj of programs (proc(5)): that of half of the memory that is allowed, so that a keeper
+is not what the kernel ends when its programs are at their limit. They may lower it again, to 0."""
 
 
 class NoDirectory(OSError):
@@ -73,18 +78,19 @@ def heed_all_signals() -> None:
         _reason_pipe()  # now, so that a first script changes nothing of ours
 
 
-def bound(limits: Sequence[Rlimit]) -> None:
+def bound(limits: Sequence[Rlimit], *, victims: bool = False) -> None:
     """Have all programs that this process starts from now on under `limits`, but not itself.
 
-    Their hard bounds are at most its own. One start costs a microsecond or two for each.
+    Their hard bounds are at most its own. `victims` has the kernel end them before this process
+    where memory runs out. One start costs a microsecond or two for each limit.
     """
-    global _bounds
+    global _bounds, _victims
     found = []
     for limit in limits:
         own = resource.getrlimit(limit.resource)
         which, soft, hard = within(limit, own[1])
         found.append(_Bound(which, (soft, own[1]), own, (soft, hard)))
-    _bounds = tuple(found)
+    _bounds, _victims = tuple(found), victims
 
 
 def _reason_pipe() -> tuple[int, int]:
@@ -109,7 +115,7 @@ def spawn(
     `heed_all_signals` before. Raises OSError, of these NoDirectory for the directory, and
     ValueError for a NUL in `argv` or `environment`.
     """
-    if not _bounds:
+    if not (_bounds or _victims):
         return _start(path, argv, environment, directory, stdin, stdout, stderr)
     for each in _bounds:
         resource.setrlimit(each.resource, each.before)
@@ -123,7 +129,22 @@ def spawn(
             resource.prlimit(pid, each.resource, each.program)
     except (ProcessLookupError, PermissionError):
         pass  # it has ended, or is a program that somebody made set-user-id
+    if _victims:
+        _offer(pid)
     return pid
+
+
+def _offer(pid: int) -> None:
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # as above
+    try:
+        os.write(fd, VICTIM)
+    except OSError:
+        pass  # it was more of a victim already
+    finally:
+        os.close(fd)
 
 
 def _start(
