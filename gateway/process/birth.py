@@ -12,6 +12,7 @@ behind is "subreaper", here and in the master.
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 from collections.abc import Callable, Iterable
@@ -42,7 +43,7 @@ def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
     kept = {0, 1, 2, *keep}
     steps: list[tuple[str, Callable[[], None]]] = [
         ("cgroup", lambda: cgroup.enter(spec.cgroup)),
-        ("rlimits", lambda: _rlimits(spec)),
+        ("rlimits", lambda: _rlimits(spec, kept)),
         ("nice", lambda: _nice(spec)),
         ("no_new_privs", lambda: _no_new_privs() if spec.no_new_privs else None),
         ("groups", lambda: os.setgroups(spec.groups) if spec.switch else None),
@@ -99,14 +100,30 @@ def _session() -> None:
         os.setsid()
 
 
-def _rlimits(spec: KeeperSpec) -> None:
+def _rlimits(spec: KeeperSpec, kept: set[int]) -> None:
     """Bound this process and all below it, and then all below it but itself."""
     held = cgroup.held(spec.cgroup)
     for limit in limits.of_all(spec.allowance, held):
         which, soft, hard = limits.within(limit, resource.getrlimit(limit.resource)[1])
         resource.setrlimit(which, (soft, hard))
     _open_files(limits.files_of_keeper(spec.queue, spec.concurrency))
-    spawn.bound(limits.of_programs(spec.allowance), victims=bool(spec.allowance.memory))
+    score = -1
+    if spec.allowance.memory:
+        score = _score()
+        kept.add(score)
+    spawn.bound(limits.of_programs(spec.allowance), score)
+
+
+def _score() -> int:
+    """Open what says how soon this process is ended where memory runs out: once it is the user, it
+    may not even look into itself. That the daemon is spared (OOMScoreAdjust=) is not inherited."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.pread(fd, 16, 0).startswith(b"-"):
+            os.pwrite(fd, b"0", 0)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def _open_files(need: int) -> None:

@@ -54,9 +54,12 @@ _bounds: tuple[_Bound, ...] = ()
 """As umask and user, a matter of the whole process: whoever starts something is bound by it."""
 _victims = False
 
+_score = -1
+_own_score = b""
+
 VICTIM = b"500"
-"""oom_score_adj of programs (proc(5)): that of half of the memory that is allowed, so that a keeper
-is not what the kernel ends when its programs are at their limit. They may lower it again, to 0."""
+"""oom_score_adj of programs (proc(5)): as if each had half of the memory that is allowed, so that
+the keeper is not what the kernel ends when its programs are at their limit."""
 
 
 class NoDirectory(OSError):
@@ -78,19 +81,21 @@ def heed_all_signals() -> None:
         _reason_pipe()  # now, so that a first script changes nothing of ours
 
 
-def bound(limits: Sequence[Rlimit], *, victims: bool = False) -> None:
+def bound(limits: Sequence[Rlimit], score: int = -1) -> None:
     """Have all programs that this process starts from now on under `limits`, but not itself.
 
-    Their hard bounds are at most its own. `victims` has the kernel end them before this process
-    where memory runs out. One start costs a microsecond or two for each limit.
+    Their hard bounds are at most its own. `score` is a descriptor of its own oom_score_adj, through
+    which it has them ended before itself where memory runs out; -1: it does not. One start costs a
+    microsecond or two for each.
     """
-    global _bounds, _victims
+    global _bounds, _score, _own_score
     found = []
     for limit in limits:
         own = resource.getrlimit(limit.resource)
         which, soft, hard = within(limit, own[1])
         found.append(_Bound(which, (soft, own[1]), own, (soft, hard)))
-    _bounds, _victims = tuple(found), victims
+    _bounds, _score = tuple(found), score
+    _own_score = b"" if score < 0 else os.pread(score, 16, 0).strip()
 
 
 def _reason_pipe() -> tuple[int, int]:
@@ -115,36 +120,25 @@ def spawn(
     `heed_all_signals` before. Raises OSError, of these NoDirectory for the directory, and
     ValueError for a NUL in `argv` or `environment`.
     """
-    if not (_bounds or _victims):
+    if not _bounds and _score < 0:
         return _start(path, argv, environment, directory, stdin, stdout, stderr)
     for each in _bounds:
         resource.setrlimit(each.resource, each.before)
+    if _score >= 0:
+        os.pwrite(_score, VICTIM, 0)
     try:
         pid = _start(path, argv, environment, directory, stdin, stdout, stderr)
     finally:
         for each in _bounds:
             resource.setrlimit(each.resource, each.after)
+        if _score >= 0:
+            os.pwrite(_score, _own_score, 0)
     try:
         for each in _bounds:
             resource.prlimit(pid, each.resource, each.program)
     except (ProcessLookupError, PermissionError):
         pass  # it has ended, or is a program that somebody made set-user-id
-    if _victims:
-        _offer(pid)
     return pid
-
-
-def _offer(pid: int) -> None:
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # as above
-    try:
-        os.write(fd, VICTIM)
-    except OSError:
-        pass  # it was more of a victim already
-    finally:
-        os.close(fd)
 
 
 def _start(
