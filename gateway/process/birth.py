@@ -55,7 +55,7 @@ def become(spec: KeeperSpec, keep: Iterable[int]) -> None:
         ("other descriptors", lambda: _close_others(kept)),
         ("session", _session),
         ("directory", lambda: os.chdir("/")),
-        ("environment", os.environ.clear),
+        ("environment", _environment),
         ("subreaper", subreaper),
     ]
     for name, step in steps:
@@ -162,6 +162,12 @@ def _identity(spec: KeeperSpec) -> None:
 
 def _umask() -> None:
     os.umask(UMASK)
+
+
+def _environment() -> None:
+    """Forget what the daemon was started with: also what only a library knows."""
+    os.environ.clear()
+    ctypes.CDLL(None).clearenv()
 
 
 def subreaper() -> None:
