@@ -5,13 +5,15 @@ keeper, and what is said at the start about limits that nothing holds here. How 
 `process/cgroup.py`'s. Never waits, but when the daemon leaves.
 """
 
+import math
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gateway.journal import Journal
-from gateway.process import figures
+from gateway.process import counters
 from gateway.process.cgroup import Cgroups, lacking, look
 from gateway.process.cgroupfs import Kernel
 from gateway.process.hierarchies import Survey
@@ -21,6 +23,8 @@ from gateway.site.tenants import TenantsSettings
 PAUSE = 0.05
 """Seconds between two looks whether what was killed is gone, at first; doubled each time."""
 PAUSE_MAX = 1.0
+
+_NAMES = {"kill": "ending all at once"}
 
 
 @dataclass(slots=True)
@@ -35,17 +39,26 @@ class _Ending:
 class Groups:
     """All control groups of one master."""
 
-    def __init__(self, tenants: TenantsSettings | None, journal: Journal) -> None:
-        """Groups are made only where there are tenants. To be called before anything is forked."""
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._said: set[str] = set()
         self._keepers: dict[int, KeeperSpec] = {}
         self._ending: list[_Ending] = []
         self._count = 0
+        self._prepared = False
+        self._cgroups = Cgroups.none(Kernel())
+
+    def expect(self, tenants: TenantsSettings | None) -> None:
+        """Get ready for these tenants, and say what cannot be held for them.
+
+        To be called before anything is forked, because version 2 wants us out of our group, and
+        again with other settings. Groups are made only where there are tenants.
+        """
         if tenants is None:
-            self._cgroups = Cgroups.none(Kernel())
             return
-        self._cgroups = Cgroups.prepare(Kernel(), os.getpid())
+        if not self._prepared:
+            self._prepared = True
+            self._cgroups = Cgroups.prepare(Kernel(), os.getpid())
         self._say(lacking(tenants.allowance, self._cgroups.survey()))
 
     def confine(self, spec: KeeperSpec) -> KeeperSpec:
@@ -68,7 +81,7 @@ class Groups:
         spec = self._keepers.pop(pid, None)
         if spec is None:
             return
-        if code == -signal.SIGKILL and (killed := figures.read(spec.cgroup).oom_kills):
+        if code == -signal.SIGKILL and (killed := counters.read(spec.cgroup).oom_kills):
             text = f"fault memory: the keeper itself was killed, or {killed} of its processes were"
             self._journal.write("error", text, subject=f"keeper {spec.user}")
         self._ending.append(_Ending(spec.cgroup, 0.0))
@@ -87,17 +100,16 @@ class Groups:
             else:
                 each.due, each.pause = now + each.pause, min(PAUSE_MAX, each.pause * 2)
 
-    @property
-    def due(self) -> list[float]:
-        """The moments at which `sweep` has something to do."""
-        return [each.due for each in self._ending]
+    def due(self) -> float:
+        """The moment at which `sweep` has something to do."""
+        return min((each.due for each in self._ending), default=math.inf)
 
     def close(self) -> None:
         """The daemon leaves: remove all groups that it made."""
         for path in self._cgroups.close():
             self._journal.write("error", f"the control group {path} stays: somebody is in it")
 
-    def _say(self, lines: "tuple[str, ...] | list[str]") -> None:
+    def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
             if line not in self._said:
                 self._said.add(line)
@@ -110,10 +122,11 @@ def summary(allowance: Allowance) -> list[str]:
     Makes nothing, so a group of ours that others are in as well shows at the start only.
     """
     found = look(Kernel())
-    lines = [f"{limit} by {_where(found, limit)}" for limit in found.found]
+    lines = [f"{_NAMES.get(limit, limit)} by {_where(found, limit)}" for limit in found.found]
+    lines += [f"{limit}: {why}" for limit, why in found.missing.items() if limit == "memory_high"]
     return lines + lacking(allowance, found)
 
 
 def _where(found: Survey, limit: str) -> str:
     hierarchy, way = found.found[limit]
-    return f"{way.files[0]} (cgroup v{way.version}, below {hierarchy.directory})"
+    return f"{' or '.join(way.files)} (cgroup v{way.version}, below {hierarchy.directory})"

@@ -6,6 +6,7 @@ from the network, runs no event loop but a selector, and imports nothing of the 
 forked one: its heap stays small, and with it the cost of a fork.
 """
 
+import math
 import os
 import selectors
 import signal
@@ -94,7 +95,7 @@ class Master:
         self.listeners = listeners
         self.explain = explain
         self.journal = Journal(logs.error, "master")
-        self.groups = Groups(settings.tenants, self.journal)
+        self.groups = Groups(self.journal)
         self.children: dict[int, Child] = {}
         self.keepers: dict[str, Child] = {}
         self.inbox = Inbox()
@@ -109,6 +110,7 @@ class Master:
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         birth.subreaper()
+        self.groups.expect(self.settings.tenants)
         self.selector.register(self.signals.fd, selectors.EVENT_READ)
         for user in users(self.settings):
             if pools_of(self.settings, user):
@@ -128,10 +130,11 @@ class Master:
         return 0
 
     def _timeout(self) -> float | None:
-        moments = [moment for moment, _ in self.due] + self.groups.due
+        moments = [moment for moment, _ in self.due] + [self.groups.due()]
         if self.stopping:
             moments.append(self.deadline)
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        soonest = min(moments)
+        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     def _signalled(self) -> None:
         received = self.signals.take()

@@ -103,7 +103,9 @@ def _session() -> None:
 def _rlimits(spec: KeeperSpec, kept: set[int]) -> None:
     """Bound this process and all below it, and then all below it but itself."""
     held = cgroup.held(spec.cgroup)
-    for limit in limits.of_all(spec.allowance, held):
+    with open("/proc/self/statm", "rb") as file:
+        data = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    for limit in limits.of_all(spec.allowance, held, data):
         which, soft, hard = limits.within(limit, resource.getrlimit(limit.resource)[1])
         resource.setrlimit(which, (soft, hard))
     _open_files(limits.files_of_keeper(spec.queue, spec.concurrency))

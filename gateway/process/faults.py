@@ -1,8 +1,9 @@
-"""Which limit was hit: the decision, from figures and exit statuses; and how it is said.
+"""Which limit was hit: the decision, from counters and exit statuses; and how it is said.
 
 A fault is a limit that a user's programs have run into: which, when, which script, what was
 running.
-Pure: `ledger.py` reads the figures before and after, and records. Must not know how limits are set.
+Pure: `ledger.py` reads the counters before and after, and records. Must not know how limits are
+set.
 """
 
 import errno
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gateway.process.figures import Figures
+from gateway.process.counters import Counts
 from gateway.process.spec import Allowance
 
 Kind = Literal["memory", "processes", "cpu-time", "file-size", "open-files", "concurrency", "queue"]
@@ -74,11 +75,11 @@ class Verdict(NamedTuple):
 
 
 def of_exit(
-    status: int, cpu: float, before: Figures, after: Figures, allowance: Allowance
+    status: int, cpu: float, before: Counts, after: Counts, allowance: Allowance
 ) -> Verdict | None:
     """Say which limit ended a program, or what it ran into; None where it was none.
 
-    `status` is an exit code or minus a signal, `cpu` its seconds of processor time; the figures are
+    `status` is an exit code or minus a signal, `cpu` its seconds of processor time; the counts are
     those before what is not yet accounted for, and those after the end.
     """
     bounds = limits_in_words(allowance)
@@ -103,7 +104,7 @@ def of_exit(
     return None
 
 
-def of_look(before: Figures, after: Figures) -> list[tuple[Kind, int, str]]:
+def of_look(before: Counts, after: Counts) -> list[tuple[Kind, int, str]]:
     """Say what happened that no script's end has told of: (kind, how often, detail)."""
     found: list[tuple[Kind, int, str]] = []
     if (killed := after.oom_kills - before.oom_kills) > 0:
@@ -128,8 +129,8 @@ def of_start(number: int) -> Kind | None:
     return _OF_START.get(number)
 
 
-def accounted(status: int, verdict: Verdict, before: Figures, after: Figures) -> Figures:
-    """Return the figures `before` the next end: what `verdict` was given for is accounted for.
+def accounted(status: int, verdict: Verdict, before: Counts, after: Counts) -> Counts:
+    """Return the counts `before` the next end: what `verdict` was given for is accounted for.
 
     One killed process accounts for one killed script, or the shell that ran it. A script that
     failed in another way may have nothing to do with the process that was killed while it ran: its
@@ -140,7 +141,7 @@ def accounted(status: int, verdict: Verdict, before: Figures, after: Figures) ->
         oom_kills += 1
     if verdict.kind == "processes":
         forks_refused = after.forks_refused
-    return Figures(oom_kills=oom_kills, forks_refused=forks_refused)
+    return Counts(oom_kills=oom_kills, forks_refused=forks_refused)
 
 
 def limits_in_words(allowance: Allowance) -> dict[Kind, str]:

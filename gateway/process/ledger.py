@@ -1,6 +1,6 @@
 """The faults of one keeper: noticed, counted, and written to the journal.
 
-Decides when the figures of the control groups are read: after a program that ended with anything
+Decides when the counters of the control groups are read: after a program that ended with anything
 but 0, two small files; and every `LOOK` seconds, for what no program's end tells (a child of a
 script was killed, and the script made do). A keeper without groups reads nothing. Must not know
 fronts or orders.
@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from gateway.journal import Journal
 from gateway.process.cgroupfs import Kernel, members
+from gateway.process.counters import URGENT, Counts, counts, files_of
 from gateway.process.faults import (
     Fault,
     Kind,
@@ -26,12 +27,11 @@ from gateway.process.faults import (
     of_look,
     of_start,
 )
-from gateway.process.figures import URGENT, Figures, counters, figures
 from gateway.process.loop import Loop
 from gateway.process.spec import KeeperSpec
 
 LOOK = 5.0
-"""Seconds between two looks at the figures."""
+"""Seconds between two looks at the counters."""
 UNCLAIMED = 1.0
 """Seconds in which the script whose process was killed for memory must have ended to be named."""
 QUIET: dict[Kind, float] = {
@@ -61,8 +61,8 @@ class Ledger:
         self._journal = journal
         self._groups = groups
         self._words = limits_in_words(spec.allowance)
-        self._urgent = counters(spec.cgroup, URGENT)
-        self._before = self._seen = self._figures()
+        self._urgent = files_of(spec.cgroup, URGENT)
+        self._before = self._seen = self._counts()
         """Those that are accounted for, and those that were read last."""
         self._since = 0.0
         """When the two began to differ: a killed process whose script has not ended yet."""
@@ -70,6 +70,9 @@ class Ledger:
         self._unwritten: dict[Kind, int] = {}
         self.counts: dict[Kind, int] = {}
         """How often each limit was hit."""
+        if spec.cgroup and not self._urgent and (spec.allowance.memory or spec.allowance.processes):
+            text = "its control groups cannot be read: who is killed for memory is not noticed"
+            journal.write("warn", text)
         if self._urgent:
             loop.at(time.monotonic() + LOOK, self._look)
 
@@ -110,21 +113,21 @@ class Ledger:
         waiting = self._seen != self._before
         self._loop.at(now + (UNCLAIMED * 1.1 if waiting else LOOK), self._look)
 
-    def _read(self, now: float) -> Figures:
-        """Return the figures of now; tell what no script has accounted for in time."""
+    def _read(self, now: float) -> Counts:
+        """Return the counts of now; tell what no script has accounted for in time."""
         if self._seen != self._before and now - self._since > UNCLAIMED:
             for kind, times, detail in of_look(self._before, self._seen):
                 self._record(kind, b"", detail, times=times)
             self._before = self._seen
-        after = self._figures()
+        after = self._counts()
         if self._seen == self._before != after:
             self._since = now
         self._seen = after
         return after
 
-    def _figures(self) -> Figures:
-        found = figures(self._urgent)
-        return Figures(oom_kills=found.oom_kills, forks_refused=found.forks_refused)
+    def _counts(self) -> Counts:
+        found = counts(self._urgent)
+        return Counts(oom_kills=found.oom_kills, forks_refused=found.forks_refused)
 
     def _record(
         self,

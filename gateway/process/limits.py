@@ -34,8 +34,8 @@ SPARE_FDS = 128
 SPARE_PROCESSES = 16
 """Above `processes` where a control group counts them exactly: NPROC counts all of the account's,
 also those that are not ours."""
-DATA_MIN = 64 << 20
-"""Bytes of data that the keeper itself must be able to have."""
+SPARE_DATA = 32 << 20
+"""Bytes of data that the keeper must be able to have beside what it was born with."""
 LAST_SECONDS = 2
 """Seconds of processor time from SIGXCPU, which a program may heed, to SIGKILL."""
 
@@ -48,17 +48,18 @@ class Rlimit(NamedTuple):
     hard: int
 
 
-def of_all(allowance: Allowance, held: Collection[str]) -> list[Rlimit]:
+def of_all(allowance: Allowance, held: Collection[str], data: int) -> list[Rlimit]:
     """Return the limits of a keeper and of all below it.
 
-    `held` has "memory" and "processes" where a control group holds those.
+    `held` has "memory" and "processes" where a control group holds those; `data` is the keeper's
+    own, in bytes.
     """
     limits = [Rlimit(resource.RLIMIT_CORE, 0, 0)]
     if allowance.processes:
         spare = SPARE_PROCESSES if "processes" in held else 1  # the keeper
         limits.append(_both(resource.RLIMIT_NPROC, allowance.processes + spare))
     if allowance.memory and "memory" not in held:
-        limits.append(_both(resource.RLIMIT_DATA, max(allowance.memory, DATA_MIN)))
+        limits.append(_both(resource.RLIMIT_DATA, max(allowance.memory, data + SPARE_DATA)))
     return limits
 
 

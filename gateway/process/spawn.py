@@ -57,8 +57,8 @@ _victims = False
 _score = -1
 _own_score = b""
 
-VICTIM = b"500"
-"""oom_score_adj of programs (proc(5)): as if each had half of the memory that is allowed, so that
+VICTIM = b"1000"
+"""oom_score_adj of programs (proc(5)): as if each had all of the memory that is allowed, so that
 the keeper is not what the kernel ends when its programs are at their limit."""
 
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from gateway.process.counters import Counts
 from gateway.process.faults import (
     SHOWN,
     Fault,
@@ -15,14 +16,13 @@ from gateway.process.faults import (
     of_start,
     size,
 )
-from gateway.process.figures import Figures
 from gateway.process.spec import Allowance
 
 ALL = Allowance(memory=512 << 20, processes=20, cpu_time=10, file_size=1 << 30)
 NONE = Allowance()
-BEFORE = Figures(oom_kills=1, forks_refused=5)
-KILLED = Figures(oom_kills=2, forks_refused=5)
-REFUSED = Figures(oom_kills=1, forks_refused=9)
+BEFORE = Counts(oom_kills=1, forks_refused=5)
+KILLED = Counts(oom_kills=2, forks_refused=5)
+REFUSED = Counts(oom_kills=1, forks_refused=9)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ REFUSED = Figures(oom_kills=1, forks_refused=9)
     ],
 )
 def test_verdict_on_an_exit(
-    status: int, cpu: float, after: Figures, allowance: Allowance, kind: str, words: str
+    status: int, cpu: float, after: Counts, allowance: Allowance, kind: str, words: str
 ) -> None:
     verdict = of_exit(status, cpu, BEFORE, after, allowance)
     if kind:
@@ -55,8 +55,8 @@ def test_verdict_on_an_exit(
 
 
 def test_two_scripts_that_were_killed_at_once_are_both_named() -> None:
-    """The figures are those after both ends already when the first one is heard of."""
-    before, after = Figures(), Figures(oom_kills=2)
+    """The counts are those after both ends already when the first one is heard of."""
+    before, after = Counts(), Counts(oom_kills=2)
     for _ in range(2):
         verdict = of_exit(-signal.SIGKILL, 0.1, before, after, ALL)
         assert verdict is not None
@@ -66,7 +66,7 @@ def test_two_scripts_that_were_killed_at_once_are_both_named() -> None:
 
 
 def test_script_that_failed_beside_leaves_the_killed_one_to_be_named() -> None:
-    before, after = Figures(), Figures(oom_kills=1)
+    before, after = Counts(), Counts(oom_kills=1)
     verdict = of_exit(1, 0.1, before, after, ALL)
     assert verdict is not None
     assert accounted(1, verdict, before, after) == before
@@ -90,7 +90,7 @@ def test_start_that_failed(number: int, kind: str | None) -> None:
 def test_look_tells_what_no_end_told() -> None:
     assert of_look(BEFORE, BEFORE) == []
     assert of_look(BEFORE, KILLED) == [("memory", 1, "1 process was killed")]
-    assert of_look(Figures(), REFUSED) == [
+    assert of_look(Counts(), REFUSED) == [
         ("memory", 1, "1 process was killed"),
         ("processes", 9, "9 processes or threads were refused"),
     ]

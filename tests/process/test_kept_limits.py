@@ -1,23 +1,29 @@
 """Limits that hold, on the real kernel: a keeper with control groups, and scripts that hit them."""
 
 import os
+import pickle
 import random
 import signal
+import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.process import ledger
 from gateway.process.cgroup import Cgroups, look
 from gateway.process.cgroupfs import Kernel, members
 from gateway.process.channel import Exited, Failed, Faulted, PoolAt, Release, WantPool
-from gateway.process.figures import read
-from gateway.process.spec import Allowance, ScriptRoot, StartMode
+from gateway.process.counters import read
+from gateway.process.spec import Allowance, KeeperSpec, ScriptRoot, StartMode
+from tests.process.conftest import Kept
 
 Until = Callable[[Callable[[], object], str], None]
+
+HERE = Path(__file__).resolve().parents[2]
 
 MEMORY = 64 << 20
 PROCESSES = 20
@@ -42,6 +48,35 @@ LOOP = "#!/bin/sh\necho up\nwhile :; do :; done\n"
 OK = "#!/bin/sh\necho ok\n"
 
 
+SMALL = """
+import os, pickle, socket, sys
+from gateway.journal import Journal
+from gateway.process import keeper, ledger
+control, journal, ledger.LOOK = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+spec = pickle.load(sys.stdin.buffer)
+fd = os.open(journal, os.O_WRONLY | os.O_APPEND)
+sys.exit(keeper.run(spec, socket.socket(fileno=control), Journal(fd, "keeper " + spec.user)))
+"""
+"""A keeper as small as one is: a fork of these tests may be larger than all that it is allowed, and
+would be what the kernel ends."""
+
+
+def small(spec: KeeperSpec, journal: Path, look: float) -> tuple[int, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(reader, 0)
+        theirs.set_inheritable(True)
+        words = ["-c", SMALL, str(theirs.fileno()), str(journal), str(look)]
+        os.execve(sys.executable, [sys.executable, *words], {"PYTHONPATH": str(HERE)})
+    theirs.close()
+    os.close(reader)
+    with open(writer, "wb") as file:
+        pickle.dump(spec, file)
+    return pid, ours
+
+
 class Tenant:
     """A keeper of a user without an account, in control groups of its own."""
 
@@ -63,6 +98,7 @@ class Tenant:
         self.channel.order(self._last, name)
         said = [self.channel.reply()]
         while not isinstance(said[-1], Exited | Failed):
+            assert said[-1] is not None, self.kept.log()
             said.append(self.channel.reply())
         return said
 
@@ -93,7 +129,10 @@ def groups() -> Iterator[Cgroups]:
 
 
 @pytest.fixture
-def tenant(groups: Cgroups, keep: Any, open_channel: Any) -> Iterator[Callable[..., Tenant]]:
+def tenant(
+    groups: Cgroups, spec: KeeperSpec, open_channel: Any, tmp_path: Path
+) -> Iterator[Callable[..., Tenant]]:
+    started: list[Kept] = []
     uid = random.randrange(400_000, 500_000)  # RLIMIT_NPROC counts what others run as a user
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
@@ -102,14 +141,19 @@ def tenant(groups: Cgroups, keep: Any, open_channel: Any) -> Iterator[Callable[.
         os.chown(sockets, uid, uid)
 
         def start(
-            allowance: Allowance, *, grouped: bool = True, start: StartMode = "exec"
+            allowance: Allowance,
+            *,
+            grouped: bool = True,
+            start: StartMode = "exec",
+            look: float = 5.0,
         ) -> Tenant:
             directories: tuple[bytes, ...] = ()
             if grouped:
                 made = groups.make("tenant", allowance)
                 assert made.missing == ()
                 directories = made.directories
-            kept = keep(
+            changed = replace(
+                spec,
                 switch=True,
                 uid=uid,
                 gid=uid,
@@ -119,15 +163,17 @@ def tenant(groups: Cgroups, keep: Any, open_channel: Any) -> Iterator[Callable[.
                 cgroup=directories,
                 sockets=os.fsencode(sockets),
             )
+            journal = tmp_path / "journal"
+            journal.touch()
+            kept = Kept(*small(changed, journal, look), Path(name), journal)
+            started.append(kept)
             return Tenant(kept, open_channel(kept), directories, Path(name))
 
         yield start
-
-
-@pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "LOOK", 0.1)
-    monkeypatch.setattr(ledger, "UNCLAIMED", 0.1)
+        for kept in started:
+            kept.control.close()
+            assert kept.wait() == 0, kept.log()
+            assert "Traceback" not in kept.log()
 
 
 @needs_groups
@@ -155,11 +201,10 @@ def test_script_whose_child_was_killed_for_memory_is_named(tenant: Callable[...,
 
 
 @needs_groups
-@pytest.mark.usefixtures("quick_looks")
 def test_killed_child_is_a_fault_also_where_its_script_makes_do(
     tenant: Callable[..., Tenant], until: Until
 ) -> None:
-    one = tenant(Allowance(memory=MEMORY))
+    one = tenant(Allowance(memory=MEMORY), look=0.1)
     one.script("hog", HOG)
     (ended,) = one.run("parent.cgi", "#!/bin/sh\n./hog\nexit 0\n")
     assert ended.status == 0
@@ -189,11 +234,10 @@ def test_script_that_may_not_fork_is_named(tenant: Callable[..., Tenant]) -> Non
 
 @needs_groups
 @needs_perl
-@pytest.mark.usefixtures("quick_looks")
 def test_fork_bomb_stays_inside_and_the_keeper_answers_and_then_works_again(
     tenant: Callable[..., Tenant], until: Until
 ) -> None:
-    one = tenant(Allowance(memory=MEMORY, processes=PROCESSES))
+    one = tenant(Allowance(memory=MEMORY, processes=PROCESSES), look=0.1)
     one.script("bomb.cgi", BOMB)
     one.channel.order(100, "bomb.cgi")
     until(lambda: one.faults("processes"), "the fault is not named")
@@ -287,7 +331,7 @@ def test_worker_and_warm_script_are_under_the_same_limits(
         # The hard bound comes some microseconds after the start.
         until(lambda pid=pid: limits_of(pid)["Max cpu time"] == ("60", "62"), "cpu")
         until(lambda pid=pid: limits_of(pid)["Max file size"] == ("1048576",) * 2, "file size")
-        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
     assert Path(f"/proc/{one.kept.pid}/oom_score_adj").read_text() == "0\n"
     assert limits_of(one.kept.pid)["Max cpu time"] == ("unlimited", "unlimited")
     os.close(feed)

@@ -5,9 +5,9 @@ import resource
 import pytest
 
 from gateway.process.limits import (
-    DATA_MIN,
     INFINITY,
     LAST_SECONDS,
+    SPARE_DATA,
     SPARE_PROCESSES,
     Rlimit,
     files_of_keeper,
@@ -21,18 +21,18 @@ CORE = Rlimit(resource.RLIMIT_CORE, 0, 0)
 
 
 def test_nothing_that_is_allowed_is_bounded() -> None:
-    assert of_all(Allowance(), ()) == [CORE]
+    assert of_all(Allowance(), (), 0) == [CORE]
     assert of_programs(Allowance()) == []
 
 
 def test_what_a_group_holds_is_not_held_twice() -> None:
     asked = Allowance(memory=512 << 20, processes=64)
     above = 64 + SPARE_PROCESSES
-    assert of_all(asked, ("memory", "processes")) == [
+    assert of_all(asked, ("memory", "processes"), 0) == [
         CORE,
         Rlimit(resource.RLIMIT_NPROC, above, above),
     ]
-    assert of_all(asked, ()) == [
+    assert of_all(asked, (), 0) == [
         CORE,
         Rlimit(resource.RLIMIT_NPROC, 65, 65),
         Rlimit(resource.RLIMIT_DATA, 512 << 20, 512 << 20),
@@ -40,7 +40,8 @@ def test_what_a_group_holds_is_not_held_twice() -> None:
 
 
 def test_keeper_has_the_data_that_it_needs_itself() -> None:
-    assert of_all(Allowance(memory=1 << 20), ())[-1].soft == DATA_MIN
+    asked = Allowance(memory=1 << 20)
+    assert of_all(asked, (), 90 << 20)[-1].soft == (90 << 20) + SPARE_DATA
 
 
 def test_programs_have_what_a_keeper_cannot_live_with() -> None:

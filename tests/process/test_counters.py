@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gateway.process.figures import URGENT, Figures, counters, figures, read
+from gateway.process.counters import URGENT, Counts, counts, files_of, read
 
 
 def write(directory: Path, **files: str) -> bytes:
@@ -21,7 +21,7 @@ def test_version_2_tells_all_in_one_group(tmp_path: Path) -> None:
         pids__events="max 4\n",
         cpu__stat="usage_usec 1500000\nuser_usec 1\nnr_periods 10\nnr_throttled 6\n",
     )
-    assert read([group]) == Figures(
+    assert read([group]) == Counts(
         oom_kills=2, memory_hits=7, forks_refused=4, throttled=6, memory_peak=1048576, cpu=1.5
     )
 
@@ -36,23 +36,23 @@ def test_version_1_tells_it_in_a_group_for_each_controller(tmp_path: Path) -> No
     cpu = write(tmp_path / "cpu", cpu__stat="nr_periods 9\nnr_throttled 8\nthrottled_time 77\n")
     spent = write(tmp_path / "cpuacct", cpuacct__usage="2500000000\n")
     pids = write(tmp_path / "pids", pids__events="max 1\n")
-    assert read([memory, cpu, spent, pids]) == Figures(
+    assert read([memory, cpu, spent, pids]) == Counts(
         oom_kills=3, memory_hits=12, forks_refused=1, throttled=8, memory_peak=4096, cpu=2.5
     )
 
 
 def test_what_is_urgent_is_two_files(tmp_path: Path) -> None:
     group = write(tmp_path, memory__events="oom_kill 1\n", pids__events="max 1\n", cpu__stat="")
-    paths = counters([group], URGENT)
+    paths = files_of([group], URGENT)
     assert [os.path.basename(path) for path in paths] == ["memory.events", "pids.events"]
-    assert figures(paths) == Figures(oom_kills=1, forks_refused=1)
+    assert counts(paths) == Counts(oom_kills=1, forks_refused=1)
 
 
 def test_group_that_is_gone_or_says_nonsense_says_nothing(tmp_path: Path) -> None:
     group = write(tmp_path, memory__events="oom_kill ٣\noom_kill\n", memory__peak="max\n" * 3)
-    paths = counters([group])
-    assert figures(paths) == Figures()
+    paths = files_of([group])
+    assert counts(paths) == Counts()
     for path in paths:
         os.unlink(path)
-    assert figures(paths) == Figures()
-    assert read([b"/nowhere"]) == Figures()
+    assert counts(paths) == Counts()
+    assert read([b"/nowhere"]) == Counts()

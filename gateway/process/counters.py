@@ -13,7 +13,7 @@ READ_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Counts:
     """Counters since the groups were made. 0 also where nothing tells."""
 
     oom_kills: int = 0
@@ -68,7 +68,7 @@ URGENT = ("memory.events", "memory.oom_control", "pids.events")
 """The two files (one of the first two exists) that say why a script ended."""
 
 
-def counters(
+def files_of(
     directories: Iterable[bytes], names: Collection[str] = tuple(_PARSERS)
 ) -> tuple[str, ...]:
     """Return the paths of those files of `names` that exist in these groups."""
@@ -76,19 +76,19 @@ def counters(
     return tuple(path for path in paths if os.path.exists(path))
 
 
-def figures(paths: Iterable[str]) -> Figures:
+def counts(paths: Iterable[str]) -> Counts:
     """Return what these files say now; a file that is gone says 0."""
     found: dict[str, float] = {}
     for path in paths:
         for name, value in _PARSERS[os.path.basename(path)](_read(path)).items():
             found[name] = max(value, found.get(name, 0))
     whole = {name: int(value) for name, value in found.items() if name != "cpu"}
-    return Figures(cpu=found.get("cpu", 0.0), **whole)
+    return Counts(cpu=found.get("cpu", 0.0), **whole)
 
 
-def read(directories: Iterable[bytes]) -> Figures:
+def read(directories: Iterable[bytes]) -> Counts:
     """Return all that is known of these groups."""
-    return figures(counters(directories))
+    return counts(files_of(directories))
 
 
 def _read(path: str) -> str:
