@@ -16,7 +16,6 @@ from gateway.backends.spawned import refused
 from gateway.backends.spool import Spooled, spool
 from gateway.exchange import LocalRedirect, Notes, Refused, Request, Response, Truncated
 from gateway.journal import Journal, visible
-from gateway.process.diagnosis import exit_cause
 from gateway.process.remote import AGAIN, RemoteKeeper, Run
 from gateway.process.spec import SpawnFailed
 from gateway.wire import PeerError
@@ -219,7 +218,7 @@ class CgiExchange:
         if self._complaints is not None:
             self._complaints.finish()
             told = self._complaints.told
-        if ended is not None and (cause := exit_cause(ended.status, told.encode())):
+        if ended is not None and (cause := run.cause(told.encode())):
             log = f"{log}: {cause}"
         if ended is not None and ended.status >= 0:
             log = f"{log} (exit status {ended.status})"
@@ -283,6 +282,6 @@ class CgiBody:
         if ended is not None:
             self._notes.exit_status = ended.status  # FastCGI tells it with the end of the answer
             if ended.status < 0:
-                raise Truncated(exit_cause(ended.status, b""))
+                raise Truncated(self._run.cause())
         if self._decoder is not None and not self._decoder.ended:
             raise Truncated("the chunks that the script makes itself have no end")

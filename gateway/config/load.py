@@ -82,7 +82,7 @@ def load(file: str, *, look: bool = True) -> Settings:
         with problems.caught():
             part = _section(main, "tenants", paths.of_keys("logs"))
             tenants = READER.read(TenantsSettings, part.table, part.where)
-            if not server.user:
+            if server.user in ("", "root"):
                 why = "[tenants] needs [server] user: the fronts must not be root"
                 raise BadConfig(part.where.named(), "", why)
     sites: tuple[SiteSettings, ...] = ()

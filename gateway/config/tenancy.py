@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from gateway.process import accounts, tenants
-from gateway.process.spec import Allowance, KeeperSpec, SpawnFailed, TenantRoots
+from gateway.process.spec import KeeperSpec, SpawnFailed, TenantRoots
 from gateway.site.tenants import TenantsSettings
 
 
@@ -70,20 +70,11 @@ def as_tenant(spec: KeeperSpec, settings: TenantsSettings, names: Iterable[str])
         interpreters=encoded(settings.interpreters),
         environment=encoded(settings.environment),
     )
-    allowance = Allowance(
-        memory=settings.memory,
-        cpu=settings.cpu,
-        processes=settings.processes,
-        io_weight=settings.io_weight,
-        file_size=settings.file_size,
-        open_files=settings.open_files,
-        cpu_time=settings.cpu_time,
-        nice=settings.nice,
-    )
     return replace(
         spec,
         tenant=roots,
-        allowance=allowance,
+        allowance=settings.allowance,
+        no_new_privs=not settings.new_privileges,
         concurrency=settings.concurrency,
         queue=settings.queue,
         idle=settings.idle,

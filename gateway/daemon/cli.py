@@ -18,7 +18,7 @@ from gateway.config.load import load
 from gateway.config.read import BadConfig
 from gateway.config.settings import ListenSettings, Settings
 from gateway.config.snippet import SERVERS, snippet
-from gateway.daemon import fcgiwrap, master
+from gateway.daemon import fcgiwrap, groups, master
 from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
@@ -295,6 +295,7 @@ def _of_tenants(tenants: TenantsSettings | None) -> list[str]:
         )
     what = [f"{rule} CGI scripts" for rule in tenants.cgi]
     lines.append(f"  {', '.join(what + [f'{rule} FastCGI programs' for rule in tenants.fastcgi])}")
+    lines += [f"  {line}" for line in groups.summary(tenants.allowance)]
     if tenants.sandbox == "strict":
         lines.append(f'  sandbox = "strict", {describe(landlock_version())}')
     return lines

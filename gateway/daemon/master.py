@@ -7,6 +7,7 @@ forked one: its heap stays small, and with it the cost of a fork.
 """
 
 import gc
+import math
 import os
 import selectors
 import signal
@@ -27,6 +28,7 @@ from gateway.config.keepers import (
 from gateway.config.settings import Settings
 from gateway.config.tenancy import tenant_account
 from gateway.daemon import tenantlogs
+from gateway.daemon.groups import Groups
 from gateway.daemon.openings import Opened, close, opened
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
@@ -98,6 +100,7 @@ class Master:
         self.listeners = listeners
         self.explain = explain
         self.journal = Journal(logs.error, "master")
+        self.groups = Groups(self.journal)
         self.children: dict[int, Child] = {}
         self.keepers: dict[str, Child] = {}
         self.inbox = Inbox()
@@ -112,6 +115,7 @@ class Master:
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         birth.subreaper()
+        self.groups.expect(self.settings.tenants)
         # What is here now stays as long as the process. A child that never looks at it again shares
         # its pages: 8 MiB of each keeper's own become 3.
         gc.collect()
@@ -129,14 +133,17 @@ class Master:
                 elif key.data.pid in self.children:
                     self._message(key.data)
             self._restart_due()
+            self.groups.sweep()
             self._hurry()
+        self.groups.close()
         return 0
 
     def _timeout(self) -> float | None:
-        moments = [moment for moment, _ in self.due]
+        moments = [moment for moment, _ in self.due] + [self.groups.due()]
         if self.stopping:
             moments.append(self.deadline)
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        soonest = min(moments)
+        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     def _signalled(self) -> None:
         received = self.signals.take()
@@ -206,7 +213,7 @@ class Master:
     def _start_keeper(self, user: str) -> Child:
         who = our_account() if user == our_account().name else account(user)
         sockets = self.runtime.sockets(user, who.uid, front_account(self.settings).gid)
-        spec = keeper_spec(self.settings, user, sockets)
+        spec = self.groups.confine(keeper_spec(self.settings, user, sockets))
 
         def work(control: socket.socket, journal: Journal) -> int:
             for each in self.listeners:
@@ -215,6 +222,7 @@ class Master:
             return keeper.run(spec, control, journal)
 
         child = self._fork(f"keeper {user}", work, user)
+        self.groups.started(child.pid, spec)
         self.keepers[user] = child
         return child
 
@@ -243,6 +251,7 @@ class Master:
         if child.control in self.selector.get_map():
             self.selector.unregister(child.control)
         child.control.close()
+        self.groups.ended(child.pid, code)
         if self.keepers.get(child.user) is child:
             del self.keepers[child.user]
         if self.stopping or child.leaving:

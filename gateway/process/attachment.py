@@ -28,6 +28,7 @@ from gateway.process.channel import (
     MESSAGE_MAX,
     REPLY_MAX,
     Failed,
+    Faulted,
     Leaving,
     Message,
     Open,
@@ -300,6 +301,9 @@ class Attachment:
                 run.failed(failed)
             if (found := self._pools.get(message.id)) is not None and not found.done():
                 found.set_exception(failed)
+        elif isinstance(message, Faulted):
+            if (run := self._runs.get(message.id)) is not None:
+                run.blame = message.why
         elif isinstance(message, PoolAt):
             found = self._pools.get(message.id)
             if found is not None and not found.done():

@@ -158,6 +158,17 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Faulted:
+    """Keeper to front: the end of this script, which follows, comes from a limit; `why` says so."""
+
+    id: int
+    why: str
+
+    def encode(self) -> bytes:
+        return ID_FORM.pack(25, self.id) + _text(self.why)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolAt:
     """Keeper to front: the answer to `WantPool`, the absolute path of the pool's socket."""
 
@@ -299,7 +310,7 @@ class LogsAt:
 
 FromFront: TypeAlias = Order | WantPool | Release | Open
 ToFront: TypeAlias = (
-    Queued | Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving | Opened
+    Queued | Started | Failed | Exited | Faulted | PoolAt | PoolDown | PoolUp | Leaving | Opened
 )
 FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs | LogsAt
 ToMaster: TypeAlias = Idle | WantKeeper | WantLogs

@@ -23,6 +23,7 @@ from gateway.process.channel import (
     Attach,
     Exited,
     Failed,
+    Faulted,
     FrontLogs,
     Idle,
     KeeperAt,
@@ -128,6 +129,11 @@ def _decode_exited(data: bytes, fds: int) -> Exited:
     return Exited(*exits[0])
 
 
+def _decode_faulted(data: bytes, fds: int) -> Faulted:
+    _, number = _head(ID_FORM, data)
+    return Faulted(number, _read_text(data[ID_FORM.size :]))
+
+
 def _decode_pool_at(data: bytes, fds: int) -> PoolAt:
     _, number = _head(ID_FORM, data)
     path = data[ID_FORM.size :]
@@ -189,6 +195,7 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     22: (0, _bare(Leaving())),
     23: (0, lambda data, fds: Queued(_exact(ID_FORM, data)[1])),
     24: (1, _bare(Opened())),
+    25: (0, _decode_faulted),
     32: (1, _bare(Attach())),
     33: (0, _decode_stop),
     34: (1, _bare(Logs())),

@@ -271,10 +271,13 @@ def exit_cause(status: int, stderr: bytes) -> str:
     return ""
 
 
-def worker_cause(status: int, stderr: bytes) -> str:
-    """Say in one sentence how a worker ended: the cause, its status and its last line."""
+def worker_cause(status: int, stderr: bytes, blame: str = "") -> str:
+    """Say in one sentence how a worker ended: the cause, its status and its last line.
+
+    `blame` is the cause where it is known to be a limit.
+    """
     how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    cause = exit_cause(status, stderr)
+    cause = blame or exit_cause(status, stderr)
     last = _shown(last_line(stderr))
     said = cause or (f"its last line was: {last}" if last else "it wrote nothing to stderr")
     return f"its worker ended ({how}): {said}"
@@ -326,6 +329,10 @@ def _from_stderr(stderr: bytes) -> str:
         return "it ran out of memory: raise its memory limit, or let it use less"
     if b"can't start new thread" in stderr or b"fork: retry: " in stderr:
         return "it may not start more processes or threads: its limit of processes is reached"
+    if b"File too large" in stderr:
+        return "it wrote a file that is larger than its limit of file size (RLIMIT_FSIZE)"
+    if b"Too many open files" in stderr:
+        return "it has as many files open as it may: its limit of open files (RLIMIT_NOFILE)"
     if b"No space left on device" in stderr:
         return "the disk is full (No space left on device)"
     return ""

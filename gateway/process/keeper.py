@@ -75,7 +75,9 @@ class Keeper:
         self._fronts: set[Front] = set()
         self._attached = 0
         self._scripts = Scripts(spec, self._loop, journal)
-        self._pools = Pools(spec, self._loop, journal, self._scripts.roots, self._fronts)
+        self._pools = Pools(
+            spec, self._loop, journal, self._scripts.roots, self._fronts, self._scripts.ledger
+        )
         self._handing = Handing(spec.user, spec.files)
         self._active = time.monotonic()
         self._leaving: Timer | None = None
@@ -113,7 +115,7 @@ class Keeper:
         heed_all_signals()
         for number in (
             signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1,
-            signal.SIGUSR2,
+            signal.SIGUSR2, signal.SIGXCPU,  # the last one for a limit that is meant for programs
         ):  # fmt: skip
             signal.signal(number, _nothing)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -146,7 +148,9 @@ class Keeper:
     def _ended(self, pid: int, status: int, usage: struct_rusage) -> None:
         if self._scripts.reaped(pid, status, usage):
             self._active = time.monotonic()
-        elif not (self._scripts.zygotes.reaped(pid, status) or self._pools.reaped(pid, status)):
+        elif not (
+            self._scripts.zygotes.reaped(pid, status) or self._pools.reaped(pid, status, usage)
+        ):
             self._scripts.sweep()
 
     # What the master says.

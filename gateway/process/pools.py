@@ -16,12 +16,14 @@ import time
 import zlib
 from collections.abc import Callable, Collection
 from functools import partial
+from resource import struct_rusage
 from signal import SIGKILL
 
 from gateway.journal import Journal
 from gateway.process import examine
 from gateway.process.channel import Failed, PoolAt, PoolDown, PoolUp, WantPool
 from gateway.process.fronts import Front
+from gateway.process.ledger import Ledger
 from gateway.process.life import Event, Phase
 from gateway.process.loop import Loop
 from gateway.process.network import unix_sockets
@@ -209,8 +211,10 @@ class Pools:
         journal: Journal,
         roots: Roots,
         fronts: Collection[Front],
+        ledger: Ledger,
     ) -> None:
         self._spec = spec
+        self._ledger = ledger
         self._loop = loop
         self._journal = journal
         self._roots = roots
@@ -246,12 +250,16 @@ class Pools:
         else:
             front.send(PoolAt(message.id, pool.spec.socket))
 
-    def reaped(self, pid: int, status: int) -> bool:
+    def reaped(self, pid: int, status: int, usage: struct_rusage) -> bool:
         """A child ended with `status` (of waitpid). Return whether it was a worker of ours."""
         for pool in self._all():
             for worker in pool.workers:
                 if worker.pid == pid:
-                    worker.reaped(os.waitstatus_to_exitcode(status))
+                    code, blame = os.waitstatus_to_exitcode(status), ""
+                    if code and worker.life.phase is not Phase.STOPPING:
+                        cpu = usage.ru_utime + usage.ru_stime
+                        blame = self._ledger.ended(os.fsencode(pool.spec.name), pid, code, cpu)
+                    worker.reaped(code, blame)
                     return True
         return False
 

@@ -8,6 +8,7 @@ script and holds its output, and which scripts are `brief`. Must not know how or
 import asyncio
 from typing import Protocol
 
+from gateway.process.diagnosis import exit_cause
 from gateway.process.pipes import PipeReader, PipeWriter
 from gateway.process.spec import Exit, SpawnFailed
 
@@ -47,8 +48,8 @@ class Run:
 
     __slots__ = (
         "_channel", "_exited", "_failure", "_id", "_lingering", "_queued", "_released",
-        "_settling", "_turn", "brief", "exit", "name", "patience", "stderr", "stdin", "stdout",
-        "wait",
+        "_settling", "_turn", "blame", "brief", "exit", "name", "patience", "stderr", "stdin",
+        "stdout", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,8 @@ class Run:
         """Its output is not looked at before it has ended, or for `LOOK` at least."""
         self.exit: Exit | None = None
         """How the script's own process ended, once that is known."""
+        self.blame = ""
+        """The limit that ended it, in a sentence; "" where it was none."""
         self.patience = patience
         """Seconds after that in which a child of it that holds its output is still listened to."""
         self.wait = 60.0
@@ -151,6 +154,13 @@ class Run:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+
+    def cause(self, told: bytes = b"") -> str:
+        """Say why it ended as it did, with the help of what it `told` on stderr; "" if unknown."""
+        status = 0 if self.exit is None else self.exit.status
+        if self.blame and status < 0:
+            return self.blame
+        return "; ".join(filter(None, (self.blame, exit_cause(status, told))))
 
     def ended(self, how: Exit) -> None:
         """The channel tells how it ended."""

@@ -24,12 +24,14 @@ from gateway.process.channel import (
     AGAIN,
     Exited,
     Failed,
+    Faulted,
     Order,
     Queued,
     Started,
 )
 from gateway.process.examine import Found
 from gateway.process.fronts import Front
+from gateway.process.ledger import Ledger
 from gateway.process.loop import Loop, Timer
 from gateway.process.roots import Roots
 from gateway.process.spawn import spawn
@@ -43,11 +45,12 @@ ENTRY_MAX = 128 << 10
 class Script:
     """One started order, until nothing of its process group is left."""
 
-    __slots__ = ("exited", "front", "group", "id", "killer")
+    __slots__ = ("exited", "front", "group", "id", "killer", "name")
 
-    def __init__(self, id: int, front: Front, group: int) -> None:
+    def __init__(self, id: int, front: Front, group: int, name: bytes) -> None:
         self.id = id
         self.front = front
+        self.name = name
         self.group = group
         """0 while a zygote has not told it."""
         self.exited = False
@@ -70,6 +73,7 @@ class Scripts:
     def __init__(self, spec: KeeperSpec, loop: Loop, journal: Journal) -> None:
         self._loop = loop
         self._journal = journal
+        self.ledger = Ledger(spec, loop, journal, lambda: self._groups)
         self.zygotes = Zygotes(self, loop, journal, spec.idle)
         self._handed: dict[int, _Handed] = {}
         """Orders that a zygote was given and has not started."""
@@ -103,10 +107,12 @@ class Scripts:
             self._queued += 1
             self._waiting.setdefault(front, deque()).append((order, fds))
             front.send(Queued(order.id))
+            self.ledger.waits(order.script)
         else:
             why = f"{self.running} scripts run and {self._queued} wait: the queue is full"
             front.send(Failed(order.id, 0, "queue", 503, why))
             _close(fds)
+            self.ledger.turned_away(order.script)
 
     def release(self, front: Front, id: int) -> None:
         """Let go of one order: out of the queue, or its process group is stopped."""
@@ -159,6 +165,10 @@ class Scripts:
         return True
 
     def _over(self, script: Script, exited: Exited) -> None:
+        if exited.status and script.killer is None:
+            why = self.ledger.ended(script.name, script.group, exited.status, exited.cpu)
+            if why:
+                script.front.send(Faulted(exited.id, why))
         script.front.ended(exited)
         script.exited = True
         self.running -= 1
@@ -202,7 +212,7 @@ class Scripts:
     def _start(self, front: Front, order: Order, fds: tuple[int, ...]) -> bool:
         """Start an order or say why not; return whether it runs. The front hears of what failed and
         what ended: that a script runs it sees from its output, one message less for each."""
-        script = Script(order.id, front, 0)
+        script = Script(order.id, front, 0, order.script)
         found = self._find(order)
         if not (self._hand(script, order, fds, found) or self._execute(script, order, fds, found)):
             return False
@@ -238,6 +248,7 @@ class Scripts:
             failure = Failed(order.id, failed.errno, failed.step, failed.status, failed.why)
             script.front.send(failure)
             _close(fds)  # only now: an output that ends is not to come before the reason
+            self.ledger.not_started(order.script, failed.errno)
             return False
         _close(fds)
         self._grouped(script, pid)

@@ -3,7 +3,7 @@
 Decides with what a new process begins: a process group of its own, its directory, no signal blocked
 or ignored, descriptors 0-2 and nothing else (everything of ours is CLOEXEC). Must not know whether
 it should be started; the caller has checked. umask, limits and the user are the starter's, from its
-birth.
+birth; limits that are for programs and not for the starter are set around each start (`limits.py`).
 
 A vfork in any case: 0.1 ms whatever the size of our heap, where fork from 300 MB takes 11 ms. Of
 the two ways to one, that of `subprocess` (`_posixsubprocess.fork_exec`) is the cheaper by 15 us of
@@ -13,10 +13,14 @@ each process; it is private, so that of `os` is taken with a Python that was not
 
 import errno
 import os
+import resource
 import signal
 import sys
 from _posixsubprocess import fork_exec
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.process.limits import Rlimit, within
 
 TRIED = sys.version_info < (3, 14)
 """`fork_exec` takes what it is given below: the same from Python 3.11 to 3.13."""
@@ -37,6 +41,27 @@ _reasons: dict[int, tuple[int, int]] = {}
 By id, because a process that was forked has the numbers, and not the descriptors."""
 
 
+class _Bound(NamedTuple):
+    """A limit of programs: what this process sets before a start, after it, and on the program."""
+
+    resource: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+    program: tuple[int, int]
+
+
+_bounds: tuple[_Bound, ...] = ()
+"""As umask and user, a matter of the whole process: whoever starts something is bound by it."""
+_victims = False
+
+_score = -1
+_own_score = b""
+
+VICTIM = b"1000"
+"""oom_score_adj of programs (proc(5)): as if each had all of the memory that is allowed, so that
+the keeper is not what the kernel ends when its programs are at their limit."""
+
+
 class NoDirectory(OSError):
     """The new process could not enter its directory."""
 
@@ -54,6 +79,23 @@ def heed_all_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
     if TRIED:
         _reason_pipe()  # now, so that a first script changes nothing of ours
+
+
+def bound(limits: Sequence[Rlimit], score: int = -1) -> None:
+    """Have all programs that this process starts from now on under `limits`, but not itself.
+
+    Their hard bounds are at most its own. `score` is a descriptor of its own oom_score_adj, through
+    which it has them ended before itself where memory runs out; -1: it does not. One start costs a
+    microsecond or two for each.
+    """
+    global _bounds, _score, _own_score
+    found = []
+    for limit in limits:
+        own = resource.getrlimit(limit.resource)
+        which, soft, hard = within(limit, own[1])
+        found.append(_Bound(which, (soft, own[1]), own, (soft, hard)))
+    _bounds, _score = tuple(found), score
+    _own_score = b"" if score < 0 else os.pread(score, 16, 0).strip()
 
 
 def _reason_pipe() -> tuple[int, int]:
@@ -78,6 +120,36 @@ def spawn(
     `heed_all_signals` before. Raises OSError, of these NoDirectory for the directory, and
     ValueError for a NUL in `argv` or `environment`.
     """
+    if not _bounds and _score < 0:
+        return _start(path, argv, environment, directory, stdin, stdout, stderr)
+    for each in _bounds:
+        resource.setrlimit(each.resource, each.before)
+    if _score >= 0:
+        os.pwrite(_score, VICTIM, 0)
+    try:
+        pid = _start(path, argv, environment, directory, stdin, stdout, stderr)
+    finally:
+        for each in _bounds:
+            resource.setrlimit(each.resource, each.after)
+        if _score >= 0:
+            os.pwrite(_score, _own_score, 0)
+    try:
+        for each in _bounds:
+            resource.prlimit(pid, each.resource, each.program)
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended, or is a program that somebody made set-user-id
+    return pid
+
+
+def _start(
+    path: bytes,
+    argv: tuple[bytes, ...],
+    environment: Sequence[bytes],
+    directory: bytes,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+) -> int:
     if not TRIED:
         return _posix_spawn(path, argv, environment, directory, stdin, stdout, stderr)
     reader, writer = _reason_pipe()

@@ -145,6 +145,8 @@ class KeeperSpec:
     cgroup: tuple[bytes, ...] = ()
     """Directories of this user in the cgroup file systems, made by the master, with the limits set;
     the keeper enters them before it becomes the user."""
+    no_new_privs: bool = False
+    """Whether its programs may not gain rights by set-user-id programs (sudo, sendmail, ping)."""
     sandbox: Sandbox = "none"
     network: bool = True
     """Whether its programs may reach the network."""

@@ -164,8 +164,9 @@ class Worker:
             self._timer = self._loop.at(self.life.due, lambda: self.tell(Event.DUE))
         self._changed(Action.UP in actions)
 
-    def reaped(self, status: int) -> None:
-        """Its process ended with `status` (an exit code, or minus a signal)."""
+    def reaped(self, status: int, blame: str = "") -> None:
+        """Its process ended with `status` (an exit code, or minus a signal); `blame` names the
+        limit that was the cause, if one was."""
         output = self._outputs[-1]
         output.drain()
         group, self.pid = self.pid, 0
@@ -174,7 +175,7 @@ class Worker:
             due = time.monotonic() + self.life.grace
             self._loop.at(due, partial(_signal, group, signal.SIGKILL))
         if self.life.phase is not Phase.STOPPING:
-            self.why = worker_cause(status, output.tail)
+            self.why = worker_cause(status, output.tail, blame)
             self._journal.write("info" if status == 0 else "error", self.why, subject=self._name)
         self.tell(Event.LEFT if status == 0 else Event.DIED)
 

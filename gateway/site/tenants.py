@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from gateway.process.spec import Sandbox
+from gateway.process.spec import Allowance, Sandbox
 from gateway.units import Duration, Share, Size
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -90,11 +90,28 @@ class TenantsSettings:
     network: bool = True
     """Whether a tenant's programs may reach the network. Without it they have a 127.0.0.1 of their
     own, and Unix sockets with a name in the file system: a database's, for one."""
+    new_privileges: bool = False
+    """Whether set-user-id programs (sudo, many a sendmail) gain their rights when a tenant starts
+    them."""
     logs: str = ""
     """The directory of the tenants' own logs: access.log, error.log and faults.log in a directory
     for each, which the tenant may read. Empty: there are none."""
     log_size: Size = Size(16 << 20)
     """Largest size of each; then it is renamed to access.log.1, in place of the one before."""
+
+    @property
+    def allowance(self) -> Allowance:
+        """What all processes of one tenant may have together."""
+        return Allowance(
+            memory=self.memory,
+            cpu=self.cpu,
+            processes=self.processes,
+            io_weight=self.io_weight,
+            file_size=self.file_size,
+            open_files=self.open_files,
+            cpu_time=self.cpu_time,
+            nice=self.nice,
+        )
 
     def __post_init__(self) -> None:
         if not self.userdir and not self.hosts:

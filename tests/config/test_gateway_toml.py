@@ -62,7 +62,7 @@ def test_tenants_have_their_defaults(tmp_path: Path) -> None:
     text = FILE.read_text(encoding="utf-8").partition("# [tenants]\n")[2]
     table = re.sub(r"^# ", "", text, flags=re.MULTILINE)
     file = tmp_path / "tenants.toml"
-    file.write_text(f'[server]\nuser = "root"\n[tenants]\n{table}')
+    file.write_text(f'[server]\nuser = "nobody"\n[tenants]\n{table}')
     found = load(str(file)).tenants
     assert found == TenantsSettings(userdir="/home/*/public_html", hosts="/srv/www/{host}/htdocs")
 

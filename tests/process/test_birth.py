@@ -3,7 +3,9 @@
 import json
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.process import birth
-from gateway.process.spec import KeeperSpec, ScriptRoot
+from gateway.process.spec import Allowance, KeeperSpec, ScriptRoot
 
 NOBODY = 65534
 
@@ -100,6 +102,82 @@ def test_it_becomes_its_user_and_there_is_no_way_back(spec: KeeperSpec) -> None:
 
     nobody = replace(spec, switch=True, uid=NOBODY, gid=NOBODY, groups=(NOBODY, 12345))
     assert born(nobody, look) == [[NOBODY] * 3, [NOBODY] * 3, [12345, NOBODY], []]
+
+
+def test_environment_is_empty(spec: KeeperSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of whoever started the daemon")
+
+    def look() -> list[Any]:
+        return [dict(os.environ), subprocess.check_output(["/usr/bin/env"]).decode()]
+
+    assert born(spec, look) == [{}, ""]
+
+
+def test_new_rights_are_refused_only_where_that_is_asked_for(spec: KeeperSpec) -> None:
+    def look() -> list[str]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return [line.split()[1] for line in lines if line.startswith("NoNewPrivs")]
+
+    assert born(spec, look) == ["0"]
+    assert born(replace(spec, no_new_privs=True), look) == ["1"]
+
+
+@only_root
+def test_set_user_id_program_gives_nothing_to_a_keeper_without_new_rights(
+    spec: KeeperSpec, open_place: Path
+) -> None:
+    program = open_place / "id"
+    shutil.copy("/usr/bin/id", program)
+    program.chmod(0o4755)
+    nobody = replace(spec, switch=True, uid=NOBODY, gid=NOBODY, groups=())
+
+    def look() -> str:
+        return subprocess.check_output([str(program), "-u"]).decode()
+
+    if born(nobody, look) != "0\n":
+        pytest.skip("set-user-id programs do not work in this file system")
+    assert born(replace(nobody, no_new_privs=True), look) == "65534\n"
+
+
+def test_limits_and_niceness_are_those_of_the_allowance(spec: KeeperSpec) -> None:
+    asked = Allowance(memory=512 << 20, processes=500, nice=3, file_size=1 << 20, cpu_time=5)
+
+    def look() -> list[Any]:
+        numbers = (
+            resource.RLIMIT_DATA,
+            resource.RLIMIT_NPROC,
+            resource.RLIMIT_FSIZE,
+            resource.RLIMIT_CPU,
+        )
+        return [os.nice(0), *map(resource.getrlimit, numbers)]
+
+    free = [resource.getrlimit(number) for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_CPU)]
+    nice, data, processes, file_size, cpu = born(replace(spec, allowance=asked), look)
+    assert nice == min(19, os.nice(0) + 3)
+    assert data == [512 << 20] * 2  # no group holds it
+    assert processes == [501] * 2
+    assert [tuple(file_size), tuple(cpu)] == free  # those are for programs, not for the keeper
+
+
+def test_group_that_cannot_be_entered_is_a_failed_step(spec: KeeperSpec) -> None:
+    assert born(replace(spec, cgroup=(b"/nowhere",)), lambda: "born") == "cgroup"
+
+
+@only_root
+def test_daemon_that_is_spared_when_memory_runs_out_does_not_spare_its_keepers(
+    spec: KeeperSpec,
+) -> None:
+    score = Path("/proc/self/oom_score_adj")
+    before = score.read_text()
+    try:
+        score.write_text("-900")
+    except PermissionError:
+        pytest.skip("needs CAP_SYS_RESOURCE, which this root has not")
+    try:
+        asked = replace(spec, allowance=Allowance(memory=512 << 20))
+        assert born(asked, lambda: score.read_text()) == "0\n"
+    finally:
+        score.write_text(before)
 
 
 @only_root

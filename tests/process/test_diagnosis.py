@@ -124,6 +124,8 @@ def test_kind_of_file(mode: int, words: str) -> None:
         (1, b"MemoryError\n", "memory"),
         (1, b"RuntimeError: can't start new thread\n", "limit of processes"),
         (1, b"tee: x: No space left on device\n", "disk is full"),
+        (1, b"OSError: [Errno 27] File too large\n", "limit of file size"),
+        (1, b"OSError: [Errno 24] Too many open files: 'x'\n", "limit of open files"),
         (127, b"foo: not found\n", "127"),
         (126, b"", "126"),
         (-signal.SIGKILL, b"", "memory limit"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.process import spawn
+from gateway.process.limits import Rlimit
 from gateway.process.spawn import NoDirectory, heed_all_signals
 
 SHOW = f"""#!{sys.executable} -SE
@@ -53,6 +55,25 @@ def executable(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.usefixtures("way")
+def test_limits_are_those_of_programs_and_not_of_their_starter(
+    tmp_path: Path, null: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawn, "_bounds", ())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_NOFILE)
+    spawn.bound([Rlimit(resource.RLIMIT_FSIZE, 512, 1024), Rlimit(resource.RLIMIT_NOFILE, 30, 40)])
+    shows = executable(tmp_path / "shows", "#!/bin/sh\nulimit -Sf; ulimit -Sn\n")
+    assert start(shows, tmp_path, null) == b"1\n30\n"  # blocks of 512 bytes
+    text = "#!/bin/sh\nwhile [ `ulimit -Hf``ulimit -Hn` != 240 ]; do :; done\n"
+    assert start(executable(tmp_path / "waits", text), tmp_path, null) == b""
+    after = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert after == before
+    with pytest.raises(OSError):
+        start(tmp_path / "absent", tmp_path, null)
+    after = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert after == before
 
 
 @pytest.mark.usefixtures("way")
