@@ -197,19 +197,38 @@ def environment_data():
     return os.environ.data if OLD else os.environ._data
 
 
+ENTRIES = None
+"""What the environment was made of, if each of these entries is one of its variables."""
+
+
 def set_environment(entries):
-    """Make `entries` the environment, in their order, for `os.environ` and for the C library."""
-    data = environment_data()
+    """Make `entries` the environment, in their order, for `os.environ` and for the C library.
+
+    Requests have most of it in common: where the names are the same, only what differs is put.
+    """
+    global ENTRIES
+    before, ENTRIES = ENTRIES, None
+    data, put = environment_data(), os.putenv
+    if before is not None and len(before) == len(entries):
+        differ = [pair for pair in zip(before, entries) if pair[0] != pair[1]]
+        pairs = [(old.partition(b"=")[:2], new.partition(b"=")) for old, new in differ]
+        if all(head == new[:2] for head, new in pairs):
+            for _, (name, _, value) in pairs:
+                data[name] = value
+                put(name, value)
+            ENTRIES = entries
+            return
     for name in data:
         os.unsetenv(name)
     data.clear()
-    put = os.putenv
     for entry in entries:
         name, equals, value = entry.partition(b"=")
         if equals and name and name not in data:
             data[name] = value
             put(name, value)
-    for name, value in COERCED:
+    if len(data) == len(entries):
+        ENTRIES = entries
+    for name, value in COERCED:  # in `START`, so it is never what differs
         data[name] = value
         put(name, value)
 
@@ -217,7 +236,7 @@ def set_environment(entries):
 def kind_of(fd):
     """Return what decides how Python opens a standard stream; None for a file: it has a place."""
     found = os.fstat(fd)
-    form = stat.S_IFMT(found.st_mode)
+    form = found.st_mode & 0o170000
     if form == stat.S_IFIFO:
         return form, found.st_blksize
     if form == stat.S_IFCHR and not os.isatty(fd):
@@ -269,17 +288,23 @@ class Streams(object):
         for fd in (null, reader, writer):
             os.close(fd)
 
-    def take(self):
+    def kinds(self, fds):
+        """Return the kinds of what are to be the descriptors 0, 1 and 2."""
+        return None if OLD else [kind_of(fd) for fd in fds]
+
+    def take(self, kinds):
         """Give `sys` the streams for the descriptors 0, 1 and 2 that are there now."""
         if OLD:
             return
-        for fd, name in enumerate(NAMES):
+        made, self.made = self.made, None
+        for fd, kind in enumerate(kinds):
+            name = NAMES[fd]
             now = getattr(sys, name)
-            stream = self.made[fd].get(kind_of(fd)) or opened(fd, now)
+            stream = made[fd].get(kind) or opened(fd, now)
             if stream is not now:
                 setattr(sys, name, stream)
                 setattr(sys, "__%s__" % name, stream)
-        self.made = None  # at the end a stream writes what it holds only if nobody holds it
+        # Now `made` goes: at the end a stream writes what it holds only if nobody holds it.
 
 
 class Main(object):
@@ -886,25 +911,50 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
-    def __init__(self, program, script, entries, lesson):
+    def __init__(self, program, script, entries, lesson, kinds):
         self.program = program
         self.script = fsdecode(script)
         self.entries = entries
         self.lesson = lesson
+        self.kinds = kinds
+
+    def dress(self, cwd):
+        """In the zygote, before the fork: be what can be taken off or put over again.
+
+        A page that is written to here and not in the child is copied once less.
+        """
+        global ZONE
+        set_environment(self.entries)
+        zone = [entry for entry in self.entries if entry.startswith(b"TZ=")]
+        if zone != ZONE:
+            ZONE = zone
+            time.tzset()
+        script = self.script
+        sys.argv[:] = [script]
+        if ORIGINAL is not None:
+            sys.orig_argv[:] = ORIGINAL + [script]
+        if not SAFE_PATH:
+            sys.path.insert(0, self.directory(cwd))
+
+    def directory(self, cwd):
+        """Return the directory that the script's links lead to; we are in `cwd`."""
+        script = self.script
+        place, _, _ = script.rpartition("/")
+        if place == fsdecode(cwd) and not stat.S_ISLNK(os.lstat(script).st_mode):
+            place = os.getcwd()
+            if place.startswith("/"):
+                return place
+        return os.path.dirname(os.path.realpath(script))
+
+    def undress(self):
+        """In the zygote, after the fork."""
+        if not SAFE_PATH:
+            del sys.path[0]
 
     def prepare(self):
-        """Make this process what an interpreter is that has just read the script."""
+        """In the child: make it what an interpreter is that has just read the script."""
         script = self.script
-        set_environment(self.entries)
-        if [entry for entry in self.entries if entry.startswith(b"TZ=")] != ZONE:
-            time.tzset()
-        name_process(script)
-        STREAMS.take()
-        sys.argv[:] = [script]
-        if hasattr(sys, "orig_argv"):
-            sys.orig_argv[-2:] = [script]
-        if not SAFE_PATH:
-            sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+        STREAMS.take(self.kinds)
         sys.path_importer_cache[script] = no_archive(script)
         reseed()
         HELD.once = True
@@ -961,16 +1011,9 @@ def no_archive(script):
     return imp.NullImporter(script)
 
 
-def name_process(script):
-    """Be called in `ps` what the kernel would call the script."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        os.write(fd, fsencode(os.path.basename(script))[:15])
-    finally:
-        os.close(fd)
+def process_name(script):
+    """Return what the kernel calls a process that executes `script`."""
+    return script.rpartition(b"/")[2][:15]
 
 
 class Lesson(object):
@@ -1016,9 +1059,10 @@ class Zygote(object):
         """Why everything is refused, if it is."""
         self.leaving = False
         self.woken, self.wake = os.pipe()
+        self.name, self.own_name = open_name()
         fcntl_nonblocking(self.woken, self.wake)
         signal.set_wakeup_fd(self.wake)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, {}.get)  # nothing, and no frame for it
         signal.siginterrupt(signal.SIGCHLD, False)
         self.modules.note()
 
@@ -1062,19 +1106,20 @@ class Zygote(object):
         if not message:
             os._exit(0)
         kind = message[:1]
-        try:
-            if kind == b"R":
-                return self.order(message, fds)
-            if kind == b"P":
-                self.preload([fsdecode(name) for name in message[1:].split(b"\0") if name])
-            elif kind == b"Q":
-                self.leaving, self.changed = True, self.changed or "this zygote leaves"
-        finally:
-            for fd in fds:
-                os.close(fd)
+        if kind == b"R":
+            child = self.order(message, fds)
+            if child is not None:
+                return child
+        elif kind == b"P":
+            self.preload([fsdecode(name) for name in message[1:].split(b"\0") if name])
+        elif kind == b"Q":
+            self.leaving, self.changed = True, self.changed or "this zygote leaves"
+        for fd in fds:
+            os.close(fd)
         return None
 
     def preload(self, names):
+        set_environment(INITIAL)
         lines, spoiled = self.modules.load(names)
         for line in lines:
             self.tell(b"W", line[:TEXT_MAX])
@@ -1091,13 +1136,22 @@ class Zygote(object):
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
             lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
-            pid = os.fork()
+            child = Child(program, script, entries, lesson, STREAMS.kinds(fds))
+            child.dress(message[cwd_at:end])
+            self.be_called(process_name(script))
+            pid = -1
+            try:
+                pid = os.fork()
+            finally:
+                if pid:
+                    child.undress()
+                    self.be_called(self.own_name)
         except (Unable, EnvironmentError) as error:
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
             self.shed(fds)
-            return Child(program, script, entries, lesson)
+            return child
         program.runs += 1
         self.children.add(pid)
         if lesson is not None:
@@ -1108,6 +1162,11 @@ class Zygote(object):
             pass  # it is a new program's by now, or gone
         self.say(b"S", struct.pack("<II", id, pid))
         return None
+
+    def be_called(self, name):
+        """Be called in `ps` what the kernel would call the script: a child begins with our name."""
+        if self.name >= 0:
+            os.write(self.name, name)
 
     def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
@@ -1137,9 +1196,12 @@ class Zygote(object):
         for fd, source in enumerate(fds):
             os.dup2(source, fd)
         self.receive.detach()
-        os.close(self.control)
-        os.close(self.woken)
-        os.close(self.wake)
+        ours = sorted(fds + (self.control, self.woken, self.wake, self.name)[: 3 + (self.name >= 0)])
+        if ours[-1] - ours[0] == len(ours) - 1:
+            os.closerange(ours[0], ours[-1] + 1)
+        else:
+            for fd in ours:
+                os.close(fd)
 
     def reap(self):
         """Say which children ended."""
@@ -1154,6 +1216,15 @@ class Zygote(object):
                     self.say(b"L", names)
             times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
             self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+
+
+def open_name():
+    """Return a descriptor to rename this process by, or -1, and its name."""
+    try:
+        fd = os.open("/proc/self/comm", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return -1, b""
+    return fd, os.read(fd, 16).rstrip(b"\n")
 
 
 def fcntl_nonblocking(*fds):
@@ -1197,6 +1268,7 @@ SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or getattr(sys.flags, "i
 INITIAL = initial_environment()
 STARTED = sorted(entry for entry in INITIAL if entry.startswith(START))
 ZONE = [entry for entry in INITIAL if entry.startswith(b"TZ=")]
+ORIGINAL = sys.orig_argv[:-2] if hasattr(sys, "orig_argv") else None
 COERCED = [
     (name, value)
     for name, value in environment_data().items()
