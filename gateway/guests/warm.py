@@ -696,10 +696,15 @@ class Become(Exception):
 
     @staticmethod
     def become():
+        """Be the zygote, and return in a child."""
         sys.excepthook = SHOWN
         for name in LAST:
             if hasattr(sys, name):
                 delattr(sys, name)
+        child = ZYGOTE.serve()
+        code, space = child.prepare()
+        BUFFER.flush = partial(eval, code, space)
+        ENDED.finish = child.finish
 
 
 class Ended(SystemExit):
@@ -728,16 +733,6 @@ SHOWN = sys.excepthook
 BUFFER, BECOME, ENDED = Buffer(Raw()), Become(), Ended()
 BECOME.become = BUFFER.close
 RUN = partial(max, key=methodcaller("become"))
-
-
-def leaving_all_frames(code, space, finish):
-    """Prepare that `raise` of what is returned runs `code`, and then `finish(exception or None)`,
-    which returns what `sys.exit` takes."""
-    global SHOWN
-    BUFFER.flush = partial(eval, code, space)
-    ENDED.finish = finish
-    SHOWN, sys.excepthook = sys.excepthook, RUN
-    return BECOME
 
 
 # The end
@@ -962,11 +957,6 @@ class Child(object):
         gc.enable()
         return self.program.compiled(), space
 
-    def started(self):
-        """Return the exception that runs the script when nothing catches it."""
-        code, space = self.prepare()
-        return leaving_all_frames(code, space, self.finish)
-
     def learn(self):
         if self.lesson is not None:
             self.lesson.learn()
@@ -1081,6 +1071,7 @@ class Zygote(object):
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.woken, select.POLLIN)
+        freeze()
         self.say(b"H", struct.pack("<I", os.getpid()))
         while not self.leaving or self.children:
             try:
@@ -1246,10 +1237,14 @@ def forget_ourselves(main, launcher):
         sys.modules.pop(name, None)
 
 
-def serve(module, names, control):
-    """Be the zygote; return in a child only: its order. `module` is the `__main__` of zygote.py,
-    `names` what the interpreter put into it."""
-    global MAIN
+def begin(module, names, control):
+    """Make the zygote. `module` is the `__main__` of zygote.py, `names` what the interpreter put into
+    it.
+
+    Where that is possible, return an exception: once nothing catches it, it is the zygote. Else be
+    the zygote, and return in a child only: its order.
+    """
+    global MAIN, SHOWN, ZYGOTE
     MAIN = Main(module, names)
     forget_ourselves(module, module.__file__)
     gc.disable()
@@ -1257,10 +1252,12 @@ def serve(module, names, control):
         import atexit
 
         atexit.register(END.leave)
-    zygote = Zygote(control)
-    END.modules = zygote.modules
-    freeze()
-    return zygote.serve()
+    ZYGOTE = Zygote(control)
+    END.modules = ZYGOTE.modules
+    if not FRAMELESS:
+        return ZYGOTE.serve()
+    SHOWN, sys.excepthook = sys.excepthook, RUN
+    return BECOME
 
 
 SELF = sys.modules[__name__]
