@@ -80,6 +80,7 @@ except ImportError:
     import signal
 
 OLD = sys.version_info[0] == 2
+BEFORE_37 = sys.version_info < (3, 7)
 FRAMELESS = (3, 6) <= sys.version_info < (3, 14)
 """Whether "The script" below was tried with this version."""
 
@@ -268,43 +269,48 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 class Streams(object):
-    """Standard streams that were made before the request, by what they are for."""
+    """Standard streams that were made before the request, by what they are for.
+
+    Of those that are written to, `sys` has the only ones: at the end a stream writes what it holds
+    only if nobody holds it.
+    """
 
     def __init__(self):
-        self.made = [{}, {}, {}]
+        self.kinds = [None, None, None]
+        self.inputs = {}
         if OLD:
             return  # they are the C library's, which looks when they are first used
-        for fd, name in enumerate(NAMES):
-            kind = kind_of(fd)
-            if kind is not None:
-                self.made[fd][kind] = getattr(sys, name)
+        self.kinds = [kind_of(fd) for fd in range(3)]
         null = os.dup(0)  # a request with a body comes by a pipe, one without by /dev/null
         reader, writer = os.pipe()
         os.dup2(reader, 0)
-        kind = kind_of(0)
-        if kind not in self.made[0]:
-            self.made[0][kind] = opened(0, sys.stdin)
+        for kind, stream in ((self.kinds[0], sys.stdin), (kind_of(0), opened(0, sys.stdin))):
+            if kind is not None:
+                self.inputs.setdefault(kind, stream)
         os.dup2(null, 0)
         for fd in (null, reader, writer):
             os.close(fd)
 
-    def kinds(self, fds):
-        """Return the kinds of what are to be the descriptors 0, 1 and 2."""
-        return None if OLD else [kind_of(fd) for fd in fds]
-
-    def take(self, kinds):
-        """Give `sys` the streams for the descriptors 0, 1 and 2 that are there now."""
+    def fit(self, fds):
+        """Return which of the streams are to be made anew for what will be 0, 1 and 2; see to the
+        first, if there is one for it."""
         if OLD:
-            return
-        made, self.made = self.made, None
-        for fd, kind in enumerate(kinds):
+            return ()
+        anew = [fd for fd in (1, 2) if kind_of(fds[fd]) != self.kinds[fd] or not self.kinds[fd]]
+        stream = self.inputs.get(kind_of(fds[0]))
+        if stream is None:
+            anew.append(0)
+        elif stream is not sys.stdin:
+            sys.stdin = sys.__stdin__ = stream
+        return anew
+
+    def make(self, anew):
+        """Give `sys` streams for the descriptors that are there now."""
+        for fd in anew:
             name = NAMES[fd]
-            now = getattr(sys, name)
-            stream = made[fd].get(kind) or opened(fd, now)
-            if stream is not now:
-                setattr(sys, name, stream)
-                setattr(sys, "__%s__" % name, stream)
-        # Now `made` goes: at the end a stream writes what it holds only if nobody holds it.
+            stream = opened(fd, getattr(sys, name))
+            setattr(sys, name, stream)
+            setattr(sys, "__%s__" % name, stream)
 
 
 class Main(object):
@@ -333,7 +339,7 @@ class Main(object):
 def reseed():
     """Let nothing that is random be what it is in other children."""
     modules = sys.modules
-    if sys.version_info < (3, 7) and "random" in modules:  # from 3.7 on it does so itself
+    if BEFORE_37 and "random" in modules:  # from 3.7 on it does so itself
         modules["random"].seed()
         close_random()
     if "numpy.random" in modules:
@@ -492,9 +498,15 @@ def close_random():
             pass  # the listing's own
 
 
+LASTING = []
+
+
 def freeze():
     """Keep the collector's hands off what is there: it would write on pages that are shared."""
+    global LASTING
     if hasattr(gc, "freeze"):
+        # What finds modules would else be taken apart by every child: the listings of directories.
+        LASTING = list(sys.path_importer_cache.values()) + list(sys.path_hooks)
         gc.freeze()
 
 
@@ -799,8 +811,7 @@ class End(object):
         for name in DOUBTFUL:
             if name in loaded:
                 return True
-        names = [name for name in loaded if name not in known]
-        return any(self.modules.is_foreign(loaded[name]) for name in names)
+        return any(self.modules.is_foreign(loaded[name]) for name in newest(loaded, known))
 
     def take_down(self):
         """Let go of the modules that are not the zygote's."""
@@ -813,7 +824,7 @@ class End(object):
         for name in NAMES:
             setattr(sys, name, getattr(sys, "__%s__" % name))
         alive = []
-        for name in [name for name in loaded if name not in known]:
+        for name in newest(loaded, known):
             if isinstance(loaded[name], type(sys)):
                 alive.append(ref(loaded[name]))
             loaded[name] = None
@@ -828,6 +839,26 @@ class End(object):
                     space[name] = None
         module = space = None
         gc.collect()
+
+
+def newest(loaded, known):
+    """Return which of `loaded` are not `known`, in their order.
+
+    Each name that is looked at is written to (its references are counted), so not all of them are:
+    what is new came after the script's `__main__`. If that was moved, what is missed here is found
+    by `left_to_tell`.
+    """
+    names = []
+    try:
+        for name in reversed(loaded):
+            if name not in known:
+                names.append(name)
+            if name == "__main__":
+                break
+    except TypeError:  # Python 3.7, or another mapping
+        return [name for name in loaded if name not in known]
+    names.reverse()
+    return names
 
 
 def left_to_tell(known):
@@ -906,12 +937,12 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
-    def __init__(self, program, script, entries, lesson, kinds):
+    def __init__(self, program, script, entries, lesson, fds):
         self.program = program
         self.script = fsdecode(script)
         self.entries = entries
         self.lesson = lesson
-        self.kinds = kinds
+        self.streams = STREAMS.fit(fds)
 
     def dress(self, cwd):
         """In the zygote, before the fork: be what can be taken off or put over again.
@@ -949,7 +980,8 @@ class Child(object):
     def prepare(self):
         """In the child: make it what an interpreter is that has just read the script."""
         script = self.script
-        STREAMS.take(self.kinds)
+        if self.streams:
+            STREAMS.make(self.streams)
         sys.path_importer_cache[script] = no_archive(script)
         reseed()
         HELD.once = True
@@ -1050,6 +1082,7 @@ class Zygote(object):
         self.leaving = False
         self.woken, self.wake = os.pipe()
         self.name, self.own_name = open_name()
+        self.fds = (control, self.woken, self.wake) + (self.name,) * (self.name >= 0)
         fcntl_nonblocking(self.woken, self.wake)
         signal.set_wakeup_fd(self.wake)
         signal.signal(signal.SIGCHLD, {}.get)  # nothing, and no frame for it
@@ -1127,8 +1160,9 @@ class Zygote(object):
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
             lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
-            child = Child(program, script, entries, lesson, STREAMS.kinds(fds))
+            child = Child(program, script, entries, lesson, fds)
             child.dress(message[cwd_at:end])
+            ours = sorted(fds + self.fds)
             self.be_called(process_name(script))
             pid = -1
             try:
@@ -1141,7 +1175,7 @@ class Zygote(object):
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
-            self.shed(fds)
+            self.shed(fds, ours)
             return child
         program.runs += 1
         self.children.add(pid)
@@ -1179,15 +1213,15 @@ class Zygote(object):
         os.chdir(cwd)
         return program
 
-    def shed(self, fds):
+    def shed(self, fds, ours):
         """In a child: keep nothing of the zygote but its memory."""
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for fd, source in enumerate(fds):
-            os.dup2(source, fd)
+        os.dup2(fds[0], 0)
+        os.dup2(fds[1], 1)
+        os.dup2(fds[2], 2)
         self.receive.detach()
-        ours = sorted(fds + (self.control, self.woken, self.wake, self.name)[: 3 + (self.name >= 0)])
         if ours[-1] - ours[0] == len(ours) - 1:
             os.closerange(ours[0], ours[-1] + 1)
         else:
