@@ -503,11 +503,12 @@ LASTING = []
 
 def freeze():
     """Keep the collector's hands off what is there: it would write on pages that are shared."""
-    global LASTING
+    global LASTING, COLLECTIONS
     if hasattr(gc, "freeze"):
         # What finds modules would else be taken apart by every child: the listings of directories.
         LASTING = list(sys.path_importer_cache.values()) + list(sys.path_hooks)
         gc.freeze()
+        COLLECTIONS = collections()
 
 
 def system_directories():
@@ -776,6 +777,18 @@ GONE = (
 )
 
 
+YOUNG, FULL = (0, 1), (2, 2)
+"""Which generations are collected first and second. A full collection also gives back memory that
+the interpreter keeps at hand (30 pages of a small script's 350), and is needed only if something of
+the script's came to be old."""
+COLLECTIONS = None
+
+
+def collections():
+    """Return how often the older generations have been collected."""
+    return [each["collections"] for each in gc.get_stats()[1:]]
+
+
 class End(object):
     """The last function that `atexit` calls, since it was the first that was registered."""
 
@@ -816,8 +829,9 @@ class End(object):
     def take_down(self):
         """Let go of the modules that are not the zygote's."""
         known, loaded = self.modules.known, sys.modules
+        first, second = YOUNG if collections() == COLLECTIONS and not gc.callbacks else FULL
         if gc.isenabled():
-            gc.collect()  # also puts a file's buffer before the file: their finalizers' order below
+            gc.collect(first)  # also puts a file's buffer before the file: their finalizers' order
         for name in GONE:
             if hasattr(sys, name):
                 setattr(sys, name, None)
@@ -828,17 +842,20 @@ class End(object):
             if isinstance(loaded[name], type(sys)):
                 alive.append(ref(loaded[name]))
             loaded[name] = None
-        gc.collect()
+        gc.collect(second)
+        left = False
         for module in reversed(alive):
             module = module()
             if module is not None:
+                left = True
                 space = vars(module)
                 names = [name for name in space if isinstance(name, str)]
                 first = [name for name in names if name[:1] == "_" and name[1:2] != "_"]
                 for name in first + [name for name in names if name != "__builtins__"]:
                     space[name] = None
         module = space = None
-        gc.collect()
+        if left:
+            gc.collect()
 
 
 def newest(loaded, known):
