@@ -203,7 +203,17 @@ ENTRIES = None
 
 
 def set_environment(entries):
-    """Make `entries` the environment, in their order, for `os.environ` and for the C library.
+    """Make `entries` the environment, in their order, for `os.environ` and for the C library."""
+    global ZONE
+    set_variables(entries)
+    zone = [entry for entry in entries if entry.startswith(b"TZ=")]
+    if zone != ZONE:
+        ZONE = zone
+        time.tzset()
+
+
+def set_variables(entries):
+    """Set the environment's variables.
 
     Requests have most of it in common: where the names are the same, only what differs is put.
     """
@@ -319,11 +329,19 @@ class Main(object):
     def __init__(self, module, names):
         self.module = module  # kept: in Python 2, a module that is let go of loses its globals
         self.first = [(name, vars(module)[name]) for name in names]
+        self.next = None
+        """The one for the next child."""
+        self.script = None
+        """What that has been made for."""
 
-    def fresh(self, script):
-        """Make the one for `script`; return its globals."""
-        module = type(self.module)("__main__")
-        space = vars(module)
+    def make(self, script):
+        """Make the one for `script`, in the zygote. It is not among what is frozen: its globals
+        have to be collected at the end."""
+        if self.next is not None and script == self.script:
+            return
+        self.script = script
+        self.next = type(self.module)("__main__")
+        space = vars(self.next)
         space.clear()
         space.update(self.first)
         space["__doc__"] = None
@@ -332,8 +350,12 @@ class Main(object):
             space["__loader__"] = type(space["__loader__"])("__main__", script)
         if "__annotations__" in space:
             space["__annotations__"] = {}
+
+    def take(self):
+        """In the child: put it into its place, and return its globals."""
+        module, self.next = self.next, None
         sys.modules["__main__"] = module
-        return space
+        return vars(module)
 
 
 def reseed():
@@ -499,14 +521,19 @@ def close_random():
 
 
 LASTING = []
+"""What every child would else take apart at its end, to the listings of directories, though it is
+the zygote's."""
+SIZES = []
+"""How much was in the first two, where a script may put what has a finalizer."""
 
 
 def freeze():
     """Keep the collector's hands off what is there: it would write on pages that are shared."""
-    global LASTING, COLLECTIONS
+    global COLLECTIONS, LASTING, SIZES
     if hasattr(gc, "freeze"):
-        # What finds modules would else be taken apart by every child: the listings of directories.
-        LASTING = list(sys.path_importer_cache.values()) + list(sys.path_hooks)
+        LASTING = [sys.path_hooks, sys.meta_path, sys.path, sys.path_importer_cache]
+        SIZES = [len(each) for each in LASTING[:2]]
+        MAIN.next = None
         gc.freeze()
         COLLECTIONS = collections()
 
@@ -558,7 +585,7 @@ class Modules(object):
         self.system, self.standard = system_directories()
         self.known = frozenset(sys.modules)
         self.foreign = False
-        """Whether code in C is here that is not Python's own."""
+        """Whether code in C is here of which we do not know what it does at the end."""
         self.files = {}
         self.looked = 0.0
         self.note()
@@ -612,7 +639,8 @@ class Modules(object):
         self.known = frozenset(sys.modules) | frozenset(HELD.modules)
         held = [entry[0] for entry in HELD.modules.values()]
         modules = list(sys.modules.values()) + held
-        self.foreign = any(self.is_foreign(module) for module in modules)
+        self.foreign = sys.flags.verbose or any(self.is_foreign(module) for module in modules)
+        self.foreign = bool(self.foreign or any(name in self.known for name in DOUBTFUL))
         paths = [file_of(module) for module in modules]
         for path in paths + [os.path.realpath(sys.executable or "/")]:
             if path and path not in self.files and path != FILE:
@@ -798,7 +826,10 @@ class End(object):
         self.modules = None
 
     def leave(self):
-        if self.status is None or self.doubtful():
+        if self.status is None or gc.callbacks:  # they are told of each collection
+            return
+        names = newest(sys.modules, self.modules.known)
+        if self.doubtful(names):
             return
         try:
             for stream in (sys.stdout, sys.stderr):
@@ -807,7 +838,7 @@ class End(object):
         except BaseException:  # the interpreter will come upon it again, and say so
             return
         sys.modules["atexit"]._clear()  # they have been called, and hold the script's globals
-        self.take_down()
+        self.take_down(names)
         for name in NAMES[1:]:
             try:
                 getattr(sys, name).flush()
@@ -816,29 +847,30 @@ class End(object):
         if not left_to_tell(self.modules.known):
             os._exit(self.status)
 
-    def doubtful(self):
-        """Whether something is there of which we do not know what its end does."""
-        if sys.flags.verbose or self.modules.foreign or thread_count():
+    def doubtful(self, names):
+        """Whether something is there of which we do not know what its end does; `names` are the
+        modules that the script loaded."""
+        if self.modules.foreign or thread_count():
             return True
-        known, loaded = self.modules.known, sys.modules
-        for name in DOUBTFUL:
-            if name in loaded:
-                return True
-        return any(self.modules.is_foreign(loaded[name]) for name in newest(loaded, known))
+        loaded = sys.modules
+        return any(name in DOUBTFUL or self.modules.is_foreign(loaded[name]) for name in names)
 
-    def take_down(self):
+    def take_down(self, names):
         """Let go of the modules that are not the zygote's."""
-        known, loaded = self.modules.known, sys.modules
-        first, second = YOUNG if collections() == COLLECTIONS and not gc.callbacks else FULL
+        loaded = sys.modules
+        first, second = YOUNG if collections() == COLLECTIONS else FULL
         if gc.isenabled():
             gc.collect(first)  # also puts a file's buffer before the file: their finalizers' order
+        if [len(each) for each in LASTING[:2]] != SIZES:
+            del LASTING[:]
+        space = vars(sys)
         for name in GONE:
-            if hasattr(sys, name):
-                setattr(sys, name, None)
+            if name in space:
+                space[name] = None
         for name in NAMES:
-            setattr(sys, name, getattr(sys, "__%s__" % name))
+            space[name] = space.get("__%s__" % name)
         alive = []
-        for name in newest(loaded, known):
+        for name in names:
             if isinstance(loaded[name], type(sys)):
                 alive.append(ref(loaded[name]))
             loaded[name] = None
@@ -856,6 +888,12 @@ class End(object):
         module = space = None
         if left:
             gc.collect()
+
+
+HARMLESS = dict.fromkeys(
+    (dict, list, tuple, set, type, type(sys), type(sum), type(lambda: 0), type(LAST.index)), False
+)
+"""Kinds of objects without a finalizer, of which there are some in every script."""
 
 
 def newest(loaded, known):
@@ -880,7 +918,7 @@ def newest(loaded, known):
 
 def left_to_tell(known):
     """Whether an object that did not exist in the zygote could still do something at its end."""
-    judged = {}
+    judged = dict(HARMLESS)
     for thing in gc.get_objects():
         kind = type(thing)
         tells = judged.get(kind)
@@ -966,13 +1004,9 @@ class Child(object):
 
         A page that is written to here and not in the child is copied once less.
         """
-        global ZONE
         set_environment(self.entries)
-        zone = [entry for entry in self.entries if entry.startswith(b"TZ=")]
-        if zone != ZONE:
-            ZONE = zone
-            time.tzset()
         script = self.script
+        MAIN.make(script)
         sys.argv[:] = [script]
         if ORIGINAL is not None:
             sys.orig_argv[:] = ORIGINAL + [script]
@@ -1002,7 +1036,7 @@ class Child(object):
         sys.path_importer_cache[script] = no_archive(script)
         reseed()
         HELD.once = True
-        space = MAIN.fresh(script)
+        space = MAIN.take()
         gc.enable()
         return self.program.compiled(), space
 
@@ -1222,7 +1256,8 @@ class Zygote(object):
             raise Unable("the order is too long")
         if len(fds) != 3:
             raise Unable("%d descriptors came with it" % len(fds))
-        if sorted(entry for entry in entries if entry.startswith(START)) != STARTED:
+        starting = [entry for entry in entries if entry.startswith(START)]
+        if starting != STARTED and sorted(starting) != STARTED:
             raise Unable("its environment has other settings of the interpreter")
         program = self.programs.find(script)
         if len(sys.modules) != self.modules.count:
