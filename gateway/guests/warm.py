@@ -80,6 +80,7 @@ except ImportError:
     import signal
 
 OLD = sys.version_info[0] == 2
+BEFORE_37 = sys.version_info < (3, 7)
 FRAMELESS = (3, 6) <= sys.version_info < (3, 14)
 """Whether "The script" below was tried with this version."""
 
@@ -197,19 +198,48 @@ def environment_data():
     return os.environ.data if OLD else os.environ._data
 
 
+ENTRIES = None
+"""What the environment was made of, if each of these entries is one of its variables."""
+
+
 def set_environment(entries):
     """Make `entries` the environment, in their order, for `os.environ` and for the C library."""
-    data = environment_data()
+    global ZONE
+    set_variables(entries)
+    zone = [entry for entry in entries if entry.startswith(b"TZ=")]
+    if zone != ZONE:
+        ZONE = zone
+        time.tzset()
+
+
+def set_variables(entries):
+    """Set the environment's variables.
+
+    Requests have most of it in common: where the names are the same, only what differs is put.
+    """
+    global ENTRIES
+    before, ENTRIES = ENTRIES, None
+    data, put = environment_data(), os.putenv
+    if before is not None and len(before) == len(entries):
+        differ = [pair for pair in zip(before, entries) if pair[0] != pair[1]]
+        pairs = [(old.partition(b"=")[:2], new.partition(b"=")) for old, new in differ]
+        if all(head == new[:2] for head, new in pairs):
+            for _, (name, _, value) in pairs:
+                data[name] = value
+                put(name, value)
+            ENTRIES = entries
+            return
     for name in data:
         os.unsetenv(name)
     data.clear()
-    put = os.putenv
     for entry in entries:
         name, equals, value = entry.partition(b"=")
         if equals and name and name not in data:
             data[name] = value
             put(name, value)
-    for name, value in COERCED:
+    if len(data) == len(entries):
+        ENTRIES = entries
+    for name, value in COERCED:  # in `START`, so it is never what differs
         data[name] = value
         put(name, value)
 
@@ -217,7 +247,7 @@ def set_environment(entries):
 def kind_of(fd):
     """Return what decides how Python opens a standard stream; None for a file: it has a place."""
     found = os.fstat(fd)
-    form = stat.S_IFMT(found.st_mode)
+    form = found.st_mode & 0o170000
     if form == stat.S_IFIFO:
         return form, found.st_blksize
     if form == stat.S_IFCHR and not os.isatty(fd):
@@ -249,37 +279,48 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 class Streams(object):
-    """Standard streams that were made before the request, by what they are for."""
+    """Standard streams that were made before the request, by what they are for.
+
+    Of those that are written to, `sys` has the only ones: at the end a stream writes what it holds
+    only if nobody holds it.
+    """
 
     def __init__(self):
-        self.made = [{}, {}, {}]
+        self.kinds = [None, None, None]
+        self.inputs = {}
         if OLD:
             return  # they are the C library's, which looks when they are first used
-        for fd, name in enumerate(NAMES):
-            kind = kind_of(fd)
-            if kind is not None:
-                self.made[fd][kind] = getattr(sys, name)
+        self.kinds = [kind_of(fd) for fd in range(3)]
         null = os.dup(0)  # a request with a body comes by a pipe, one without by /dev/null
         reader, writer = os.pipe()
         os.dup2(reader, 0)
-        kind = kind_of(0)
-        if kind not in self.made[0]:
-            self.made[0][kind] = opened(0, sys.stdin)
+        for kind, stream in ((self.kinds[0], sys.stdin), (kind_of(0), opened(0, sys.stdin))):
+            if kind is not None:
+                self.inputs.setdefault(kind, stream)
         os.dup2(null, 0)
         for fd in (null, reader, writer):
             os.close(fd)
 
-    def take(self):
-        """Give `sys` the streams for the descriptors 0, 1 and 2 that are there now."""
+    def fit(self, fds):
+        """Return which of the streams are to be made anew for what will be 0, 1 and 2; see to the
+        first, if there is one for it."""
         if OLD:
-            return
-        for fd, name in enumerate(NAMES):
-            now = getattr(sys, name)
-            stream = self.made[fd].get(kind_of(fd)) or opened(fd, now)
-            if stream is not now:
-                setattr(sys, name, stream)
-                setattr(sys, "__%s__" % name, stream)
-        self.made = None  # at the end a stream writes what it holds only if nobody holds it
+            return ()
+        anew = [fd for fd in (1, 2) if kind_of(fds[fd]) != self.kinds[fd] or not self.kinds[fd]]
+        stream = self.inputs.get(kind_of(fds[0]))
+        if stream is None:
+            anew.append(0)
+        elif stream is not sys.stdin:
+            sys.stdin = sys.__stdin__ = stream
+        return anew
+
+    def make(self, anew):
+        """Give `sys` streams for the descriptors that are there now."""
+        for fd in anew:
+            name = NAMES[fd]
+            stream = opened(fd, getattr(sys, name))
+            setattr(sys, name, stream)
+            setattr(sys, "__%s__" % name, stream)
 
 
 class Main(object):
@@ -288,11 +329,19 @@ class Main(object):
     def __init__(self, module, names):
         self.module = module  # kept: in Python 2, a module that is let go of loses its globals
         self.first = [(name, vars(module)[name]) for name in names]
+        self.next = None
+        """The one for the next child."""
+        self.script = None
+        """What that has been made for."""
 
-    def fresh(self, script):
-        """Make the one for `script`; return its globals."""
-        module = type(self.module)("__main__")
-        space = vars(module)
+    def make(self, script):
+        """Make the one for `script`, in the zygote. It is not among what is frozen: its globals
+        have to be collected at the end."""
+        if self.next is not None and script == self.script:
+            return
+        self.script = script
+        self.next = type(self.module)("__main__")
+        space = vars(self.next)
         space.clear()
         space.update(self.first)
         space["__doc__"] = None
@@ -301,14 +350,18 @@ class Main(object):
             space["__loader__"] = type(space["__loader__"])("__main__", script)
         if "__annotations__" in space:
             space["__annotations__"] = {}
+
+    def take(self):
+        """In the child: put it into its place, and return its globals."""
+        module, self.next = self.next, None
         sys.modules["__main__"] = module
-        return space
+        return vars(module)
 
 
 def reseed():
     """Let nothing that is random be what it is in other children."""
     modules = sys.modules
-    if sys.version_info < (3, 7) and "random" in modules:  # from 3.7 on it does so itself
+    if BEFORE_37 and "random" in modules:  # from 3.7 on it does so itself
         modules["random"].seed()
         close_random()
     if "numpy.random" in modules:
@@ -467,10 +520,22 @@ def close_random():
             pass  # the listing's own
 
 
+LASTING = []
+"""What every child would else take apart at its end, to the listings of directories, though it is
+the zygote's."""
+SIZES = []
+"""How much was in the first two, where a script may put what has a finalizer."""
+
+
 def freeze():
     """Keep the collector's hands off what is there: it would write on pages that are shared."""
+    global COLLECTIONS, LASTING, SIZES
     if hasattr(gc, "freeze"):
+        LASTING = [sys.path_hooks, sys.meta_path, sys.path, sys.path_importer_cache]
+        SIZES = [len(each) for each in LASTING[:2]]
+        MAIN.next = None
         gc.freeze()
+        COLLECTIONS = collections()
 
 
 def system_directories():
@@ -520,7 +585,7 @@ class Modules(object):
         self.system, self.standard = system_directories()
         self.known = frozenset(sys.modules)
         self.foreign = False
-        """Whether code in C is here that is not Python's own."""
+        """Whether code in C is here of which we do not know what it does at the end."""
         self.files = {}
         self.looked = 0.0
         self.note()
@@ -574,7 +639,8 @@ class Modules(object):
         self.known = frozenset(sys.modules) | frozenset(HELD.modules)
         held = [entry[0] for entry in HELD.modules.values()]
         modules = list(sys.modules.values()) + held
-        self.foreign = any(self.is_foreign(module) for module in modules)
+        self.foreign = sys.flags.verbose or any(self.is_foreign(module) for module in modules)
+        self.foreign = bool(self.foreign or any(name in self.known for name in DOUBTFUL))
         paths = [file_of(module) for module in modules]
         for path in paths + [os.path.realpath(sys.executable or "/")]:
             if path and path not in self.files and path != FILE:
@@ -671,10 +737,15 @@ class Become(Exception):
 
     @staticmethod
     def become():
+        """Be the zygote, and return in a child."""
         sys.excepthook = SHOWN
         for name in LAST:
             if hasattr(sys, name):
                 delattr(sys, name)
+        child = ZYGOTE.serve()
+        code, space = child.prepare()
+        BUFFER.flush = partial(eval, code, space)
+        ENDED.finish = child.finish
 
 
 class Ended(SystemExit):
@@ -703,16 +774,6 @@ SHOWN = sys.excepthook
 BUFFER, BECOME, ENDED = Buffer(Raw()), Become(), Ended()
 BECOME.become = BUFFER.close
 RUN = partial(max, key=methodcaller("become"))
-
-
-def leaving_all_frames(code, space, finish):
-    """Prepare that `raise` of what is returned runs `code`, and then `finish(exception or None)`,
-    which returns what `sys.exit` takes."""
-    global SHOWN
-    BUFFER.flush = partial(eval, code, space)
-    ENDED.finish = finish
-    SHOWN, sys.excepthook = sys.excepthook, RUN
-    return BECOME
 
 
 # The end
@@ -744,6 +805,18 @@ GONE = (
 )
 
 
+YOUNG, FULL = (0, 1), (2, 2)
+"""Which generations are collected first and second. A full collection also gives back memory that
+the interpreter keeps at hand (30 pages of a small script's 350), and is needed only if something of
+the script's came to be old."""
+COLLECTIONS = None
+
+
+def collections():
+    """Return how often the older generations have been collected."""
+    return [each["collections"] for each in gc.get_stats()[1:]]
+
+
 class End(object):
     """The last function that `atexit` calls, since it was the first that was registered."""
 
@@ -753,7 +826,10 @@ class End(object):
         self.modules = None
 
     def leave(self):
-        if self.status is None or self.doubtful():
+        if self.status is None or gc.callbacks:  # they are told of each collection
+            return
+        names = newest(sys.modules, self.modules.known)
+        if self.doubtful(names):
             return
         try:
             for stream in (sys.stdout, sys.stderr):
@@ -762,7 +838,7 @@ class End(object):
         except BaseException:  # the interpreter will come upon it again, and say so
             return
         sys.modules["atexit"]._clear()  # they have been called, and hold the script's globals
-        self.take_down()
+        self.take_down(names)
         for name in NAMES[1:]:
             try:
                 getattr(sys, name).flush()
@@ -771,48 +847,78 @@ class End(object):
         if not left_to_tell(self.modules.known):
             os._exit(self.status)
 
-    def doubtful(self):
-        """Whether something is there of which we do not know what its end does."""
-        if sys.flags.verbose or self.modules.foreign or thread_count():
+    def doubtful(self, names):
+        """Whether something is there of which we do not know what its end does; `names` are the
+        modules that the script loaded."""
+        if self.modules.foreign or thread_count():
             return True
-        known, loaded = self.modules.known, sys.modules
-        for name in DOUBTFUL:
-            if name in loaded:
-                return True
-        names = [name for name in loaded if name not in known]
-        return any(self.modules.is_foreign(loaded[name]) for name in names)
+        loaded = sys.modules
+        return any(name in DOUBTFUL or self.modules.is_foreign(loaded[name]) for name in names)
 
-    def take_down(self):
+    def take_down(self, names):
         """Let go of the modules that are not the zygote's."""
-        known, loaded = self.modules.known, sys.modules
+        loaded = sys.modules
+        first, second = YOUNG if collections() == COLLECTIONS else FULL
         if gc.isenabled():
-            gc.collect()  # also puts a file's buffer before the file: their finalizers' order below
+            gc.collect(first)  # also puts a file's buffer before the file: their finalizers' order
+        if [len(each) for each in LASTING[:2]] != SIZES:
+            del LASTING[:]
+        space = vars(sys)
         for name in GONE:
-            if hasattr(sys, name):
-                setattr(sys, name, None)
+            if name in space:
+                space[name] = None
         for name in NAMES:
-            setattr(sys, name, getattr(sys, "__%s__" % name))
+            space[name] = space.get("__%s__" % name)
         alive = []
-        for name in [name for name in loaded if name not in known]:
+        for name in names:
             if isinstance(loaded[name], type(sys)):
                 alive.append(ref(loaded[name]))
             loaded[name] = None
-        gc.collect()
+        gc.collect(second)
+        left = False
         for module in reversed(alive):
             module = module()
             if module is not None:
+                left = True
                 space = vars(module)
                 names = [name for name in space if isinstance(name, str)]
                 first = [name for name in names if name[:1] == "_" and name[1:2] != "_"]
                 for name in first + [name for name in names if name != "__builtins__"]:
                     space[name] = None
         module = space = None
-        gc.collect()
+        if left:
+            gc.collect()
+
+
+HARMLESS = dict.fromkeys(
+    (dict, list, tuple, set, type, type(sys), type(sum), type(lambda: 0), type(LAST.index)), False
+)
+"""Kinds of objects without a finalizer, of which there are some in every script."""
+
+
+def newest(loaded, known):
+    """Return which of `loaded` are not `known`, in their order.
+
+    Each name that is looked at is written to (its references are counted), so not all of them are:
+    what is new came after the script's `__main__`. If that was moved, what is missed here is found
+    by `left_to_tell`.
+    """
+    names = []
+    try:
+        for name in reversed(loaded):
+            if name not in known:
+                names.append(name)
+            if name == "__main__":
+                break
+    except TypeError:  # Python 3.7, or another mapping
+        return [name for name in loaded if name not in known]
+    names.reverse()
+    return names
 
 
 def left_to_tell(known):
     """Whether an object that did not exist in the zygote could still do something at its end."""
-    judged = {}
+    judged = dict(HARMLESS)
     for thing in gc.get_objects():
         kind = type(thing)
         tells = judged.get(kind)
@@ -886,36 +992,53 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
-    def __init__(self, program, script, entries, lesson):
+    def __init__(self, program, script, entries, lesson, fds):
         self.program = program
         self.script = fsdecode(script)
         self.entries = entries
         self.lesson = lesson
+        self.streams = STREAMS.fit(fds)
+
+    def dress(self, cwd):
+        """In the zygote, before the fork: be what can be taken off or put over again.
+
+        A page that is written to here and not in the child is copied once less.
+        """
+        set_environment(self.entries)
+        script = self.script
+        MAIN.make(script)
+        sys.argv[:] = [script]
+        if ORIGINAL is not None:
+            sys.orig_argv[:] = ORIGINAL + [script]
+        if not SAFE_PATH:
+            sys.path.insert(0, self.directory(cwd))
+
+    def directory(self, cwd):
+        """Return the directory that the script's links lead to; we are in `cwd`."""
+        script = self.script
+        place, _, _ = script.rpartition("/")
+        if place == fsdecode(cwd) and not stat.S_ISLNK(os.lstat(script).st_mode):
+            place = os.getcwd()
+            if place.startswith("/"):
+                return place
+        return os.path.dirname(os.path.realpath(script))
+
+    def undress(self):
+        """In the zygote, after the fork."""
+        if not SAFE_PATH:
+            del sys.path[0]
 
     def prepare(self):
-        """Make this process what an interpreter is that has just read the script."""
+        """In the child: make it what an interpreter is that has just read the script."""
         script = self.script
-        set_environment(self.entries)
-        if [entry for entry in self.entries if entry.startswith(b"TZ=")] != ZONE:
-            time.tzset()
-        name_process(script)
-        STREAMS.take()
-        sys.argv[:] = [script]
-        if hasattr(sys, "orig_argv"):
-            sys.orig_argv[-2:] = [script]
-        if not SAFE_PATH:
-            sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+        if self.streams:
+            STREAMS.make(self.streams)
         sys.path_importer_cache[script] = no_archive(script)
         reseed()
         HELD.once = True
-        space = MAIN.fresh(script)
+        space = MAIN.take()
         gc.enable()
         return self.program.compiled(), space
-
-    def started(self):
-        """Return the exception that runs the script when nothing catches it."""
-        code, space = self.prepare()
-        return leaving_all_frames(code, space, self.finish)
 
     def learn(self):
         if self.lesson is not None:
@@ -961,16 +1084,9 @@ def no_archive(script):
     return imp.NullImporter(script)
 
 
-def name_process(script):
-    """Be called in `ps` what the kernel would call the script."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        os.write(fd, fsencode(os.path.basename(script))[:15])
-    finally:
-        os.close(fd)
+def process_name(script):
+    """Return what the kernel calls a process that executes `script`."""
+    return script.rpartition(b"/")[2][:15]
 
 
 class Lesson(object):
@@ -1016,9 +1132,11 @@ class Zygote(object):
         """Why everything is refused, if it is."""
         self.leaving = False
         self.woken, self.wake = os.pipe()
+        self.name, self.own_name = open_name()
+        self.fds = (control, self.woken, self.wake) + (self.name,) * (self.name >= 0)
         fcntl_nonblocking(self.woken, self.wake)
         signal.set_wakeup_fd(self.wake)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, {}.get)  # nothing, and no frame for it
         signal.siginterrupt(signal.SIGCHLD, False)
         self.modules.note()
 
@@ -1037,6 +1155,7 @@ class Zygote(object):
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.woken, select.POLLIN)
+        freeze()
         self.say(b"H", struct.pack("<I", os.getpid()))
         while not self.leaving or self.children:
             try:
@@ -1062,19 +1181,20 @@ class Zygote(object):
         if not message:
             os._exit(0)
         kind = message[:1]
-        try:
-            if kind == b"R":
-                return self.order(message, fds)
-            if kind == b"P":
-                self.preload([fsdecode(name) for name in message[1:].split(b"\0") if name])
-            elif kind == b"Q":
-                self.leaving, self.changed = True, self.changed or "this zygote leaves"
-        finally:
-            for fd in fds:
-                os.close(fd)
+        if kind == b"R":
+            child = self.order(message, fds)
+            if child is not None:
+                return child
+        elif kind == b"P":
+            self.preload([fsdecode(name) for name in message[1:].split(b"\0") if name])
+        elif kind == b"Q":
+            self.leaving, self.changed = True, self.changed or "this zygote leaves"
+        for fd in fds:
+            os.close(fd)
         return None
 
     def preload(self, names):
+        set_environment(INITIAL)
         lines, spoiled = self.modules.load(names)
         for line in lines:
             self.tell(b"W", line[:TEXT_MAX])
@@ -1091,13 +1211,23 @@ class Zygote(object):
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
             lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
-            pid = os.fork()
+            child = Child(program, script, entries, lesson, fds)
+            child.dress(message[cwd_at:end])
+            ours = sorted(fds + self.fds)
+            self.be_called(process_name(script))
+            pid = -1
+            try:
+                pid = os.fork()
+            finally:
+                if pid:
+                    child.undress()
+                    self.be_called(self.own_name)
         except (Unable, EnvironmentError) as error:
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
-            self.shed(fds)
-            return Child(program, script, entries, lesson)
+            self.shed(fds, ours)
+            return child
         program.runs += 1
         self.children.add(pid)
         if lesson is not None:
@@ -1108,6 +1238,11 @@ class Zygote(object):
             pass  # it is a new program's by now, or gone
         self.say(b"S", struct.pack("<II", id, pid))
         return None
+
+    def be_called(self, name):
+        """Be called in `ps` what the kernel would call the script: a child begins with our name."""
+        if self.name >= 0:
+            os.write(self.name, name)
 
     def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
@@ -1121,7 +1256,8 @@ class Zygote(object):
             raise Unable("the order is too long")
         if len(fds) != 3:
             raise Unable("%d descriptors came with it" % len(fds))
-        if sorted(entry for entry in entries if entry.startswith(START)) != STARTED:
+        starting = [entry for entry in entries if entry.startswith(START)]
+        if starting != STARTED and sorted(starting) != STARTED:
             raise Unable("its environment has other settings of the interpreter")
         program = self.programs.find(script)
         if len(sys.modules) != self.modules.count:
@@ -1129,17 +1265,20 @@ class Zygote(object):
         os.chdir(cwd)
         return program
 
-    def shed(self, fds):
+    def shed(self, fds, ours):
         """In a child: keep nothing of the zygote but its memory."""
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for fd, source in enumerate(fds):
-            os.dup2(source, fd)
+        os.dup2(fds[0], 0)
+        os.dup2(fds[1], 1)
+        os.dup2(fds[2], 2)
         self.receive.detach()
-        os.close(self.control)
-        os.close(self.woken)
-        os.close(self.wake)
+        if ours[-1] - ours[0] == len(ours) - 1:
+            os.closerange(ours[0], ours[-1] + 1)
+        else:
+            for fd in ours:
+                os.close(fd)
 
     def reap(self):
         """Say which children ended."""
@@ -1154,6 +1293,15 @@ class Zygote(object):
                     self.say(b"L", names)
             times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
             self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+
+
+def open_name():
+    """Return a descriptor to rename this process by, or -1, and its name."""
+    try:
+        fd = os.open("/proc/self/comm", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return -1, b""
+    return fd, os.read(fd, 16).rstrip(b"\n")
 
 
 def fcntl_nonblocking(*fds):
@@ -1175,10 +1323,14 @@ def forget_ourselves(main, launcher):
         sys.modules.pop(name, None)
 
 
-def serve(module, names, control):
-    """Be the zygote; return in a child only: its order. `module` is the `__main__` of zygote.py,
-    `names` what the interpreter put into it."""
-    global MAIN
+def begin(module, names, control):
+    """Make the zygote. `module` is the `__main__` of zygote.py, `names` what the interpreter put into
+    it.
+
+    Where that is possible, return an exception: once nothing catches it, it is the zygote. Else be
+    the zygote, and return in a child only: its order.
+    """
+    global MAIN, SHOWN, ZYGOTE
     MAIN = Main(module, names)
     forget_ourselves(module, module.__file__)
     gc.disable()
@@ -1186,10 +1338,12 @@ def serve(module, names, control):
         import atexit
 
         atexit.register(END.leave)
-    zygote = Zygote(control)
-    END.modules = zygote.modules
-    freeze()
-    return zygote.serve()
+    ZYGOTE = Zygote(control)
+    END.modules = ZYGOTE.modules
+    if not FRAMELESS:
+        return ZYGOTE.serve()
+    SHOWN, sys.excepthook = sys.excepthook, RUN
+    return BECOME
 
 
 SELF = sys.modules[__name__]
@@ -1197,6 +1351,7 @@ SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or getattr(sys.flags, "i
 INITIAL = initial_environment()
 STARTED = sorted(entry for entry in INITIAL if entry.startswith(START))
 ZONE = [entry for entry in INITIAL if entry.startswith(b"TZ=")]
+ORIGINAL = sys.orig_argv[:-2] if hasattr(sys, "orig_argv") else None
 COERCED = [
     (name, value)
     for name, value in environment_data().items()

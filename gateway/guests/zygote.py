@@ -23,11 +23,9 @@ WRITES, sys.dont_write_bytecode = sys.dont_write_bytecode, True
 import warm
 
 sys.dont_write_bytecode = WRITES
-CHILD = warm.serve(sys.modules["__main__"], GIVEN, int(sys.argv[1]))
-
-# From here on this is a child. `warm`, "The script", says what happens.
+CHILD = warm.begin(sys.modules["__main__"], GIVEN, int(sys.argv[1]))
 if warm.FRAMELESS:
-    raise CHILD.started()
+    raise CHILD  # `warm`, "The script", says what happens
 try:
     eval(*CHILD.prepare())
     ERROR = None
