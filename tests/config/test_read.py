@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.read import BadConfig, Form, Reader, Where, duration, parse, size
+from gateway.config.read import BadConfig, Form, Reader, duration, parse, size
+from gateway.config.where import Where
 from gateway.exchange import Limits
 from gateway.units import Duration, Size
 
