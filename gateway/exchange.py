@@ -115,7 +115,17 @@ class Notes:
     The one mutable part of a request: whoever learns something writes it here.
     """
 
-    __slots__ = ("cpu", "exit_status", "limits", "memory", "place", "route", "script", "site")
+    __slots__ = (
+        "cpu",
+        "exit_status",
+        "kind",
+        "limits",
+        "memory",
+        "place",
+        "route",
+        "script",
+        "site",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -124,6 +134,8 @@ class Notes:
         """Set by the router before it calls a backend."""
         self.site = ""
         self.route = ""
+        self.kind = ""
+        """What kind of route it was: "static", "script" or "app"."""
         self.script = ""
         """The script or pool that answered, as text safe to log."""
         self.exit_status: int | None = None

@@ -385,3 +385,17 @@ def _check_route(
     for other in site.route[: site.route.index(route)]:
         if (other.path, other.match) == (route.path, route.match):
             raise BadConfig(where.named(), "", "an earlier route takes exactly the same paths")
+
+
+def runtime_of(file: str) -> str:
+    """Return the runtime directory that a settings file names, or "".
+
+    Nothing else is read, so that a daemon can be asked also while its file has mistakes. Raises
+    BadConfig.
+    """
+    main = Files(Memory()).open(file)
+    part = _section(main, "server", paths.of_keys("runtime"))
+    runtime = part.table.get("runtime", "")
+    if not isinstance(runtime, str):
+        raise BadConfig(part.where.named("runtime"), "runtime", "must be a string in quotes")
+    return runtime

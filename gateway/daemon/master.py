@@ -1,11 +1,13 @@
 """The master: opens what needs rights, starts the others, restarts and reaps them, leaves last.
 
-Decides which processes there are. Holds the listening sockets and the logs, so that a front or a
-keeper may die and be replaced without a client noticing more than its own exchange. Reads no byte
-from the network, runs no event loop but a selector, and imports nothing of the fronts before it has
-forked one: its heap stays small, and with it the cost of a fork.
+Decides which processes there are; which settings they serve is `reloading.py`'s. Holds the
+listening sockets and the logs, so that a front or a keeper may die and be replaced without a client
+noticing more than its own exchange. Reads no byte from the network, runs no event loop but a
+selector, and imports nothing of the fronts before it has forked one: its heap stays small, and with
+it the cost of a fork.
 """
 
+import math
 import os
 import selectors
 import signal
@@ -15,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from gateway.config.keepers import (
     account,
@@ -25,8 +26,15 @@ from gateway.config.keepers import (
     pools_of,
     users,
 )
+from gateway.config.load import SettingsFile
 from gateway.config.settings import Settings
-from gateway.daemon.openings import Opened, close, opened
+from gateway.daemon.control import Control
+from gateway.daemon.figures import FORMS, Census
+from gateway.daemon.generations import Child, Generation, Generations, Seat, tell
+from gateway.daemon.leaving import Leaving
+from gateway.daemon.openings import Opened, opened
+from gateway.daemon.reloading import Answer, Reloading
+from gateway.daemon.restarts import Restarts
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
 from gateway.journal import Journal
@@ -34,20 +42,19 @@ from gateway.listeners.sockets import Inherited
 from gateway.process import birth, keeper, orphans
 from gateway.process.channel import (
     Attach,
+    Figures,
     FrontLogs,
     Idle,
     KeeperAt,
     Message,
     NoKeeper,
+    Ready,
     Stop,
     WantKeeper,
 )
 from gateway.process.channel import Logs as KeeperLogs
-from gateway.process.post import Inbox, send
+from gateway.process.post import Inbox
 
-FAST_DEATH = 2.0
-"""Seconds; a front that lives shorter is restarted with a growing delay."""
-DELAY_MAX = 10.0
 SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -56,21 +63,6 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGHUP,
 )
-
-
-@dataclass(slots=True)
-class Child:
-    """A process that the master started."""
-
-    pid: int
-    name: str
-    control: socket.socket
-    born: float
-    user: str = ""
-    """Whose keeper it is; "" for a front."""
-    attached: int = 0
-    """Channels that were handed to this keeper."""
-    leaving: bool = False
 
 
 class Master:
@@ -83,24 +75,42 @@ class Master:
         logs: Logs,
         listeners: Sequence[Opened],
         signals: Signals,
+        inherited: Inherited,
         *,
+        file: SettingsFile | None,
         explain: bool,
     ) -> None:
         self.signals = signals
-        self.settings = settings
         self.runtime = runtime
         self.logs = logs
-        self.listeners = listeners
         self.explain = explain
         self.journal = Journal(logs.error, "master")
         self.children: dict[int, Child] = {}
-        self.keepers: dict[str, Child] = {}
+        first = Generation(1, settings, listeners, runtime.pools(1))
+        self.generations = Generations(first)
+        self.reloading = Reloading(
+            file,
+            inherited,
+            self.generations,
+            self.children,
+            runtime,
+            logs,
+            self.journal,
+            self._start_front,
+            self._start_keeper,
+            self._spread_logs,
+        )
         self.inbox = Inbox()
         self.selector = selectors.DefaultSelector()
-        self.stopping = False
-        self.deadline = 0.0
-        self.delays: dict[str, float] = {}
-        self.due: list[tuple[float, Child]] = []
+        self.restarts = Restarts()
+        self.leaving = Leaving(self.generations, self.children, self.journal)
+        self.census = Census(self.generations, self.children, self.reloading, file)
+        self.control = Control(self.selector, self.journal, self._command)
+
+    @property
+    def settings(self) -> Settings:
+        """Those that serve."""
+        return self.generations.serving.settings
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -108,26 +118,32 @@ class Master:
         """Serve until told to stop; return the exit code."""
         birth.subreaper()
         self.selector.register(self.signals.fd, selectors.EVENT_READ)
+        self.control.open(self.runtime.path)
         for user in users(self.settings):
             if pools_of(self.settings, user):
-                self._start_keeper(user)
+                self._start_keeper(user, self.generations.serving)
         for front in range(1, self.settings.server.front_count + 1):
-            self._start_front(f"front {front}")
-        while self.children or not self.stopping:
+            self._start_front(f"front {front}", self.generations.serving)
+        while self.children or not self.leaving.begun:
             for key, _ in self.selector.select(self._timeout()):
                 if key.fileobj == self.signals.fd:
                     self._signalled()
+                elif not isinstance(key.data, Child):
+                    self.control.handle(key)
                 elif key.data.pid in self.children:
                     self._message(key.data)
             self._restart_due()
-            self._hurry()
+            self.reloading.sweep()
+            self.census.sweep()
+            self.control.sweep()
+            self.leaving.sweep()
+        self.control.close()
         return 0
 
     def _timeout(self) -> float | None:
-        moments = [moment for moment, _ in self.due]
-        if self.stopping:
-            moments.append(self.deadline)
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        parts = (self.restarts, self.reloading, self.census, self.control, self.leaving)
+        soonest = min(part.due() for part in parts)
+        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     def _signalled(self) -> None:
         received = self.signals.take()
@@ -136,7 +152,7 @@ class Master:
         if signal.SIGUSR1 in received:
             self._reopen_logs()
         if signal.SIGHUP in received:
-            self.journal.write("warn", "this version does not reload; restart it to read settings")
+            self._reload(lambda code, lines: None)  # the log says how it ended
         for number in received:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
@@ -144,7 +160,11 @@ class Master:
     # -- children ------------------------------------------------------------------------------
 
     def _fork(
-        self, name: str, work: Callable[[socket.socket, Journal], int], user: str = ""
+        self,
+        name: str,
+        work: Callable[[socket.socket, Journal], int],
+        user: str = "",
+        generation: int = 0,
     ) -> Child:
         """Start a child that runs `work(control socket, journal)` and exits with its result."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -165,7 +185,7 @@ class Master:
                 os._exit(code)
         theirs.close()
         ours.setblocking(False)
-        child = Child(pid, name, ours, time.monotonic(), user)
+        child = Child(pid, name, ours, time.monotonic(), user, generation)
         self.children[pid] = child
         self.selector.register(ours, selectors.EVENT_READ, child)
         return child
@@ -175,38 +195,49 @@ class Master:
         open here would hide the master's death from that sibling."""
         self.signals.give_up()
         self.selector.close()
+        self.control.forget()
         for child in self.children.values():
             child.control.close()
 
-    def _start_front(self, name: str) -> None:
+    def _start_front(self, name: str, generation: Generation) -> None:
         def work(control: socket.socket, journal: Journal) -> int:
             # Imported here: asyncio and all that stands on it belong to the fronts alone.
             from gateway.daemon import front
 
+            # One that nobody listens on must be closed everywhere, or clients would wait there.
+            for other in self.generations.sockets() - {
+                each.socket for each in generation.listeners
+            }:
+                other.close()
             spec = front.FrontSpec(
-                settings=self.settings,
-                listeners=self.listeners,
+                settings=generation.settings,
+                listeners=generation.listeners,
                 access=self.logs.access,
                 explain=self.explain,
-                runtime=self.runtime.path,
+                runtime=generation.pools,
             )
             return front.run(spec, control, journal)
 
-        self._fork(name, work)
+        self._fork(name, work, generation=generation.number)
 
-    def _start_keeper(self, user: str) -> Child:
+    def _start_keeper(self, user: str, generation: Generation) -> Child:
+        settings = generation.settings
+        seat = generation.seats.get(user)
+        pools = generation.pools if seat is None else seat.pools
         who = our_account() if user == our_account().name else account(user)
-        sockets = self.runtime.sockets(user, who.uid, front_account(self.settings).gid)
-        spec = keeper_spec(self.settings, user, sockets)
+        sockets = self.runtime.sockets(pools, user, who.uid, front_account(settings).gid)
+        spec = keeper_spec(settings, user, sockets)
+        seat = seat or generation.seats.setdefault(user, Seat(user, pools, sockets, spec))
+        seat.spec = spec
 
         def work(control: socket.socket, journal: Journal) -> int:
-            for each in self.listeners:
-                each.socket.close()
+            for each in self.generations.sockets():
+                each.close()
             os.close(self.logs.access)
             return keeper.run(spec, control, journal)
 
         child = self._fork(f"keeper {user}", work, user)
-        self.keepers[user] = child
+        seat.keeper = child
         return child
 
     def _reap(self) -> None:
@@ -231,42 +262,41 @@ class Master:
         orphans.signal_children(signal.SIGKILL, {os.getpgrp(), *self.children})
 
     def _buried(self, child: Child, code: int) -> None:
+        self.census.last_words(child, self.inbox)
         if child.control in self.selector.get_map():
             self.selector.unregister(child.control)
         child.control.close()
-        if self.keepers.get(child.user) is child:
-            del self.keepers[child.user]
-        if self.stopping or child.leaving:
+        if self.leaving.begun:
+            return
+        if child.user:
+            needed = self.generations.vacate(child)
+        else:
+            needed = self.reloading.front_ended(child, code)
+        if child.leaving:
             return
         if code or not child.user:
             self.journal.write("error", f"{child.name} ended with {code}; it is started again")
-        if not child.user or pools_of(self.settings, child.user):
-            self._again(child)
-
-    def _again(self, child: Child) -> None:
-        """Have `child` started again: at once, or after a growing delay if it lived too shortly."""
-        now = time.monotonic()
-        delay = 0.0
-        if now - child.born < FAST_DEATH:
-            delay = min(DELAY_MAX, self.delays.get(child.name, 0.05) * 2)
-        self.delays[child.name] = delay
-        self.due.append((now + delay, child))
+        if needed:
+            self.restarts.again(child)
 
     def _restart_due(self) -> None:
-        now = time.monotonic()
-        due = [child for moment, child in self.due if moment <= now]
-        if due:
-            self.due = [entry for entry in self.due if entry[0] > now]
-            for child in due:
-                try:
-                    if not child.user:
-                        self._start_front(child.name)
-                    elif child.user not in self.keepers:
-                        self._start_keeper(child.user)
-                except OSError as error:  # no descriptor, no process: there may be one soon
-                    self.journal.write("error", f"{child.name} cannot be started: {error}")
-                    child.born = time.monotonic()
-                    self._again(child)
+        for child in self.restarts.take():
+            try:
+                self._start_again(child)
+            except OSError as error:  # no descriptor, no process: there may be one soon
+                self.journal.write("error", f"{child.name} cannot be started: {error}")
+                child.born = time.monotonic()
+                self.restarts.again(child)
+
+    def _start_again(self, child: Child) -> None:
+        """Start what has ended, unless a reload has made it needless meanwhile."""
+        if not child.user:
+            if child.generation == self.generations.serving.number:
+                self._start_front(child.name, self.generations.serving)
+            return
+        generation = self.generations.vacancy(child.user)
+        if generation is not None:
+            self._start_keeper(child.user, generation)
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -283,38 +313,74 @@ class Master:
             self.selector.unregister(child.control)
             return
         message, descriptors = received
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._act(child, message)
+        try:
+            if isinstance(message, Figures):
+                self.census.take(child, descriptors[0])
+            else:
+                self._act(child, message)
+        except ValueError as error:
+            self.journal.write("error", f"the figures of {child.name}: {error}")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _act(self, child: Child, message: Message) -> None:
         if isinstance(message, WantKeeper) and not child.user:
             self._introduce(child, message.user)
+        elif isinstance(message, Ready) and not child.user:
+            child.ready = True
+            if not self.leaving.begun:
+                self.reloading.ready(child)
         elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
+                self.generations.vacate(child)
                 child.leaving = True
-                self.keepers.pop(child.user, None)
-                _tell(child, Stop(0.0))
+                tell(child, Stop(0.0))
         else:
             self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
 
     def _introduce(self, front: Child, user: str) -> None:
         """Give a front a channel to the keeper of `user`, which is started if it does not run."""
-        if user not in users(self.settings) or self.stopping:
+        generation = self.generations.of(front)
+        if user not in users(generation.settings) or self.leaving.begun:
             self.journal.write("error", f"{front.name} gets no keeper of {user!r}")
-            _tell(front, NoKeeper(user))
+            tell(front, NoKeeper(user))
             return
         try:
-            kept = self.keepers.get(user) or self._start_keeper(user)
+            kept = generation.keeper(user) or self._start_keeper(user, generation)
             one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             self.journal.write("error", f"no keeper of {user} for {front.name}: {error}")
-            _tell(front, NoKeeper(user))
+            tell(front, NoKeeper(user))
             return
         with one, other:
-            _tell(kept, Attach(), one.fileno())
+            tell(kept, Attach(), one.fileno())
             kept.attached += 1
-            _tell(front, KeeperAt(user), other.fileno())
+            tell(front, KeeperAt(user), other.fileno())
+
+    # -- what is asked from outside ----------------------------------------------------------------
+
+    def _reload(self, answer: Answer) -> None:
+        if self.leaving.begun:
+            answer(1, ["it is leaving"])
+        else:
+            self.reloading.begin(answer)
+
+    def _command(self, words: Sequence[str], answer: Answer) -> bool:
+        """Do what somebody asks through the control socket; see `Control`. Raises ValueError."""
+        match words:
+            case ["ping"]:
+                answer(0, [])
+            case ["reload"]:
+                self._reload(answer)
+            case ["status", form] if form in FORMS:
+                self.census.begin(form, answer)
+            case ["stop"]:
+                self._stop()
+                return True
+            case _:
+                raise ValueError("not a command")
+        return False
 
     # -- logs and leaving ------------------------------------------------------------------------
 
@@ -324,55 +390,31 @@ class Master:
         except OSError as error:
             self.journal.write("error", f"the logs stay as they are: {error.strerror or error}")
             return
+        self._spread_logs()
+
+    def _spread_logs(self) -> None:
+        """Let everybody write where the master writes."""
         for child in self.children.values():
             if not child.user:
-                _tell(child, FrontLogs(), self.logs.error, self.logs.access)
+                tell(child, FrontLogs(), self.logs.error, self.logs.access)
             else:
-                _tell(child, KeeperLogs(), self.logs.error)
+                tell(child, KeeperLogs(), self.logs.error)
 
     def _stop(self) -> None:
-        """First word: finish what runs. Second: at once."""
-        now = time.monotonic()
-        limits = self.settings.limits
-        drain = 0.0 if self.stopping else limits.drain
-        self.stopping = True
-        close(self.listeners)  # the fronts close theirs; nobody waits where no answer comes
-        self.deadline = now + drain + limits.grace + 2.0
-        self.due.clear()
-        for child in self.children.values():
-            if not child.user:
-                _tell(child, Stop(drain))
-        self._stop_keepers_when_alone()
-
-    def _stop_keepers_when_alone(self) -> None:
-        if any(not child.user for child in self.children.values()):
-            return
-        for child in self.children.values():
-            if not child.leaving:
-                child.leaving = True
-                _tell(child, Stop(0.0))
-
-    def _hurry(self) -> None:
-        if not self.stopping:
-            return
-        self._stop_keepers_when_alone()
-        if time.monotonic() >= self.deadline:
-            for child in self.children.values():
-                self.journal.write("error", f"{child.name} does not leave; it is killed")
-                os.kill(child.pid, signal.SIGKILL)
-            self.deadline = time.monotonic() + 1.0
+        self.restarts.clear()
+        self.leaving.begin()
 
 
-def _tell(child: Child, message: Message, *descriptors: int) -> None:
-    try:
-        send(child.control, message.encode(), descriptors)
-    except OSError:
-        pass  # it is gone already; SIGCHLD says the rest
-
-
-def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int:
+def run(
+    settings: Settings,
+    *,
+    file: SettingsFile | None = None,
+    explain: bool = False,
+    announce: str = "",
+) -> int:
     """Run the daemon in the foreground. Return its exit code.
 
+    `file` is what `settings` were read from, and is read again on reload.
     `explain` shows the reasons of failures in the browser; `announce` is printed when it listens.
     """
     # Before anything is opened here, which would look like something that was passed to us.
@@ -398,4 +440,6 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
         journal = Journal(logs.error, "master")
         for warning in warnings:
             journal.write("warn", warning)
-        return Master(settings, runtime, logs, listeners, signals, explain=explain).run()
+        return Master(
+            settings, runtime, logs, listeners, signals, inherited, file=file, explain=explain
+        ).run()

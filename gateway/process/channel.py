@@ -273,12 +273,49 @@ class FrontLogs:
         return BARE_FORM.pack(36)
 
 
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Master to front: others serve from now. Answer what is still asked on the connections that
+    are open, once each, finish what runs within `drain` seconds, end the rest, leave."""
+
+    drain: float
+
+    def encode(self) -> bytes:
+        return STOP_FORM.pack(39, self.drain)
+
+
+@dataclass(frozen=True, slots=True)
+class WantFigures:
+    """Master to front or keeper: say what you do and have done, by `Figures`."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(38)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Front to master: it serves."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(50)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Front or keeper to master: with it a sealed memory file, see `figures.py`."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(51)
+
+
 FromFront: TypeAlias = Order | WantPool | Release | Open
 ToFront: TypeAlias = (
     Queued | Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving | Opened
 )
-FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs
-ToMaster: TypeAlias = Idle | WantKeeper
+FromMaster: TypeAlias = (
+    Attach | Stop | Retire | Logs | KeeperAt | NoKeeper | FrontLogs | WantFigures
+)
+ToMaster: TypeAlias = Idle | WantKeeper | Ready | Figures
 Message: TypeAlias = FromFront | ToFront | FromMaster | ToMaster
 
 

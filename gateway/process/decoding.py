@@ -22,6 +22,7 @@ from gateway.process.channel import (
     Attach,
     Exited,
     Failed,
+    Figures,
     FrontLogs,
     Idle,
     KeeperAt,
@@ -36,9 +37,12 @@ from gateway.process.channel import (
     PoolDown,
     PoolUp,
     Queued,
+    Ready,
     Release,
+    Retire,
     Started,
     Stop,
+    WantFigures,
     WantKeeper,
     WantPool,
 )
@@ -149,10 +153,14 @@ def _decode_pool_up(data: bytes, fds: int) -> PoolUp:
 
 
 def _decode_stop(data: bytes, fds: int) -> Stop:
+    return Stop(_drain(data))
+
+
+def _drain(data: bytes) -> float:
     drain = _exact(STOP_FORM, data)[1]
     if not 0 <= drain < 1e9:
         raise ValueError("a drain that cannot be")
-    return Stop(drain)
+    return drain
 
 
 def _bare(message: Message) -> Callable[[bytes, int], Message]:
@@ -184,8 +192,12 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     35: (1, lambda data, fds: KeeperAt(_read_text(data[1:]))),
     36: (2, _bare(FrontLogs())),
     37: (0, lambda data, fds: NoKeeper(_read_text(data[1:]))),
+    38: (0, _bare(WantFigures())),
+    39: (0, lambda data, fds: Retire(_drain(data))),
     48: (0, lambda data, fds: Idle(_exact(ID_FORM, data)[1])),
     49: (0, lambda data, fds: WantKeeper(_read_text(data[1:]))),
+    50: (0, _bare(Ready())),
+    51: (1, _bare(Figures())),
 }
 
 

@@ -21,6 +21,7 @@ from gateway.journal import Journal
 from gateway.process import birth, orphans
 from gateway.process.channel import (
     Attach,
+    Figures,
     FromFront,
     Idle,
     Leaving,
@@ -29,7 +30,9 @@ from gateway.process.channel import (
     Order,
     Release,
     Stop,
+    WantFigures,
 )
+from gateway.process.figures import sealed
 from gateway.process.fronts import Front
 from gateway.process.handing import Handing
 from gateway.process.loop import Loop, Timer
@@ -176,9 +179,29 @@ class Keeper:
             os.dup2(fds[0], self._journal.fd, inheritable=self._journal.fd <= 2)
         elif isinstance(message, Stop):
             self._leave(message.drain)
+        elif isinstance(message, WantFigures):
+            self._tell_figures()
         else:
             self._journal.write("error", "from the master: a message that is not a master's")
         for fd in fds:
+            os.close(fd)
+
+    def _tell_figures(self) -> None:
+        figures = {
+            **self._scripts.figures(),
+            "zygotes": self._scripts.zygotes.count,
+            "pools": self._pools.figures(),
+        }
+        try:
+            fd = sealed(figures)
+        except OSError as error:
+            self._journal.write("error", f"no figures for the master: {error}")
+            return
+        try:
+            send(self._control, Figures().encode(), (fd,))
+        except OSError:
+            pass  # the master does not read, and takes us for silent
+        finally:
             os.close(fd)
 
     def _attach(self, fd: int) -> None:

@@ -102,13 +102,14 @@ def sources(routes: Sequence[Route], others: Sequence[Route] = ()) -> Sources:
 class Target:
     """What a path was decided to be."""
 
-    __slots__ = ("follow", "handler", "limits", "place", "route", "site")
+    __slots__ = ("follow", "handler", "kind", "limits", "place", "route", "site")
 
     def __init__(
         self, site: Site, route: Route | None, handler: Handler, place: Place, follow: bool
     ) -> None:
         self.site = site.name
         self.route = route.name if route else ""
+        self.kind = route.kind if route else "static"
         self.limits = route.limits if route else site.limits
         self.handler = handler
         self.place = place
@@ -120,6 +121,7 @@ class Target:
         notes = request.notes
         notes.site = self.site
         notes.route = self.route
+        notes.kind = self.kind
         notes.limits = self.limits
         notes.place = self.place
 

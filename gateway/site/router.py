@@ -67,6 +67,7 @@ class Router:
             target = site.find(request.path)
         notes.site = target.site  # Target.note, written out
         notes.route = target.route
+        notes.kind = target.kind
         notes.limits = target.limits
         notes.place = target.place
         if target.follow:
