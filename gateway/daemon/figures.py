@@ -95,6 +95,8 @@ class Census:
                 finally:
                     for descriptor in descriptors:
                         os.close(descriptor)
+            except ConnectionResetError:
+                continue  # it had something unread; what it sent is still there
             except (ValueError, OSError):
                 break
         self._missing.discard(child.pid)

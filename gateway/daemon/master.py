@@ -303,8 +303,8 @@ class Master:
     def _message(self, child: Child) -> None:
         try:
             received = self.inbox.receive(child.control)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # it has closed its end with something unread; what it sent comes next
         except (ValueError, OSError) as error:
             self.journal.write("error", f"{child.name} broke its channel: {error}")
             os.kill(child.pid, signal.SIGKILL)

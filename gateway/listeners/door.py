@@ -139,6 +139,8 @@ class Door:
         """
         self.draining = True
         end = self.loop.time() + seconds
+        # Looked at after a turn of the loop: what was accepted last may not be among them before.
+        await asyncio.sleep(LOOK)
         while (  # noqa: ASYNC110 - looking costs less than being told by every connection
             self.connections and self.loop.time() < end and not hurry.done()
         ):
