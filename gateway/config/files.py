@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.config.read import BadConfig, Problems, Table, parse
-from gateway.config.where import Where
 from gateway.exchange import Limits
 from gateway.site.site import SiteSettings
+from gateway.where import Where
 
 Identity = tuple[int, int, int, int]
 

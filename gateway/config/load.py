@@ -26,11 +26,11 @@ from gateway.config.settings import (
     ServerSettings,
     Settings,
 )
-from gateway.config.where import Where
 from gateway.exchange import Limits
 from gateway.listeners.listening import Listener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
 from gateway.site.tenants import TenantsSettings
+from gateway.where import Where
 
 _MAIN = {"include", "server", "listen", "log", "limits", "site", "pool", "tenants"}
 _INCLUDED = {"site", "pool"}

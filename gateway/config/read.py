@@ -18,9 +18,9 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as hints_of
 
-from gateway.config.where import Where
 from gateway.exchange import Limits
 from gateway.units import Duration, Share, Size
+from gateway.where import Where
 
 Table = Mapping[str, object]
 LATER = "not built yet in this version"

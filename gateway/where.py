@@ -1,4 +1,4 @@
-"""Floor 6: where in a settings file something stands, for messages.
+"""Floor 1: where in a settings file something stands, for messages.
 
 Decides how a place is written and how its line is found. tomllib tells no lines, so a line is
 looked up in the text, and only for a message: that reads the whole file.
