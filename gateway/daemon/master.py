@@ -28,12 +28,13 @@ from gateway.config.keepers import (
 )
 from gateway.config.load import SettingsFile
 from gateway.config.settings import Settings
+from gateway.daemon.commands import Commands
 from gateway.daemon.control import Control
-from gateway.daemon.figures import FORMS, Census
+from gateway.daemon.figures import Census
 from gateway.daemon.generations import Child, Generation, Generations, Seat, tell
 from gateway.daemon.leaving import Leaving
 from gateway.daemon.openings import Opened, opened
-from gateway.daemon.reloading import Answer, Reloading
+from gateway.daemon.reloading import Reloading
 from gateway.daemon.restarts import Restarts
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
@@ -43,7 +44,6 @@ from gateway.process import birth, keeper, orphans
 from gateway.process.channel import (
     Attach,
     Figures,
-    FrontLogs,
     Idle,
     KeeperAt,
     Message,
@@ -52,7 +52,6 @@ from gateway.process.channel import (
     Stop,
     WantKeeper,
 )
-from gateway.process.channel import Logs as KeeperLogs
 from gateway.process.post import Inbox
 
 SIGNALS = (
@@ -98,14 +97,14 @@ class Master:
             self.journal,
             self._start_front,
             self._start_keeper,
-            self._spread_logs,
         )
         self.inbox = Inbox()
         self.selector = selectors.DefaultSelector()
         self.restarts = Restarts()
         self.leaving = Leaving(self.generations, self.children, self.journal)
         self.census = Census(self.generations, self.children, self.reloading, file)
-        self.control = Control(self.selector, self.journal, self._command)
+        self.commands = Commands(self.reloading, self.census, self.leaving, self._stop)
+        self.control = Control(self.selector, self.journal, self.commands.run)
 
     @property
     def settings(self) -> Settings:
@@ -150,9 +149,9 @@ class Master:
         if signal.SIGCHLD in received:
             self._reap()
         if signal.SIGUSR1 in received:
-            self._reopen_logs()
+            self.reloading.reopen_logs()
         if signal.SIGHUP in received:
-            self._reload(lambda code, lines: None)  # the log says how it ended
+            self.commands.reload(lambda code, lines: None)  # the log says how it ended
         for number in received:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
@@ -358,47 +357,7 @@ class Master:
             kept.attached += 1
             tell(front, KeeperAt(user), other.fileno())
 
-    # -- what is asked from outside ----------------------------------------------------------------
-
-    def _reload(self, answer: Answer) -> None:
-        if self.leaving.begun:
-            answer(1, ["it is leaving"])
-        else:
-            self.reloading.begin(answer)
-
-    def _command(self, words: Sequence[str], answer: Answer) -> bool:
-        """Do what somebody asks through the control socket; see `Control`. Raises ValueError."""
-        match words:
-            case ["ping"]:
-                answer(0, [])
-            case ["reload"]:
-                self._reload(answer)
-            case ["status", form] if form in FORMS:
-                self.census.begin(form, answer)
-            case ["stop"]:
-                self._stop()
-                return True
-            case _:
-                raise ValueError("not a command")
-        return False
-
-    # -- logs and leaving ------------------------------------------------------------------------
-
-    def _reopen_logs(self) -> None:
-        try:
-            self.logs.reopen(self.settings.log)
-        except OSError as error:
-            self.journal.write("error", f"the logs stay as they are: {error.strerror or error}")
-            return
-        self._spread_logs()
-
-    def _spread_logs(self) -> None:
-        """Let everybody write where the master writes."""
-        for child in self.children.values():
-            if not child.user:
-                tell(child, FrontLogs(), self.logs.error, self.logs.access)
-            else:
-                tell(child, KeeperLogs(), self.logs.error)
+    # -- leaving ---------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         self.restarts.clear()

@@ -22,7 +22,8 @@ from gateway.daemon.openings import Opened, leave, renewed, set_rights
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.journal import Journal
 from gateway.listeners.sockets import Inherited
-from gateway.process.channel import Retire, Stop
+from gateway.process.channel import FrontLogs, Retire, Stop
+from gateway.process.channel import Logs as KeeperLogs
 
 START = 60.0
 """Seconds in which new fronts must serve; then the old ones go on."""
@@ -47,7 +48,6 @@ class Reloading:
         journal: Journal,
         start_front: Callable[[str, Generation], None],
         start_keeper: Callable[[str, Generation], Child],
-        spread_logs: Callable[[], None],
     ) -> None:
         """`file` is None where the settings came from a command line."""
         self.count = 0
@@ -61,7 +61,6 @@ class Reloading:
         self._journal = journal
         self._start_front = start_front
         self._start_keeper = start_keeper
-        self._spread_logs = spread_logs
         self._number = 1
         self._fresh: Logs | None = None
         """The logs of the coming generation."""
@@ -213,6 +212,25 @@ class Reloading:
                     answer(code, lines)
 
             self.begin(to_all)
+
+    # -- logs --------------------------------------------------------------------------------------
+
+    def reopen_logs(self) -> None:
+        """Open the logs again, after something has renamed them."""
+        try:
+            self._logs.reopen(self._generations.serving.settings.log)
+        except OSError as error:
+            self._journal.write("error", f"the logs stay as they are: {error.strerror or error}")
+            return
+        self._spread_logs()
+
+    def _spread_logs(self) -> None:
+        """Let everybody write where the master writes."""
+        for child in self._children.values():
+            if not child.user:
+                tell(child, FrontLogs(), self._logs.error, self._logs.access)
+            else:
+                tell(child, KeeperLogs(), self._logs.error)
 
     # -- the old ones ------------------------------------------------------------------------------
 
