@@ -83,9 +83,12 @@ class Files:
         Raises BadConfig.
         """
         patterns = main.table.get("include", [])
-        where = main.where.named("include")
+
+        def refused(why: str) -> BadConfig:
+            return BadConfig(main.where.named("include"), "include", why)
+
         if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-            raise BadConfig(where, "include", 'must be a list such as ["sites.d/*.toml"]')
+            raise refused('must be a list such as ["sites.d/*.toml"]')
         problems = Problems()
         parts: list[Part] = []
         itself = os.path.realpath(file)
@@ -94,12 +97,12 @@ class Files:
             found = sorted(glob.glob(os.path.join(os.path.dirname(file), pattern)))
             with problems.caught():
                 if not found and not glob.has_magic(pattern):
-                    raise BadConfig(where, "include", f'no such file: "{pattern}"')
+                    raise refused(f'no such file: "{pattern}"')
             for name in found:
                 real = os.path.realpath(name)
                 with problems.caught():
                     if real == itself:
-                        raise BadConfig(where, "include", f'"{pattern}" includes this file itself')
+                        raise refused(f'"{pattern}" includes this file itself')
                     if real not in seen:
                         seen.add(real)
                         parts.append(self.open(name))

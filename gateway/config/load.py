@@ -117,14 +117,15 @@ def load(file: str, *, look: bool = True, memory: Memory | None = None) -> Setti
 
 
 def _known(part: Part, known: set[str]) -> None:
+    if part.table.keys() <= known:
+        return
     problems = Problems()
-    for key in part.table:
+    for key in [key for key in part.table if key not in known]:
         with problems.caught():
             where = part.where.named(key)
-            if key not in known:
-                if key in _MAIN:
-                    raise BadConfig(where, key, "only the main file may have it")
-                raise BadConfig(where, key, unknown_key(key, known))
+            if key in _MAIN:
+                raise BadConfig(where, key, "only the main file may have it")
+            raise BadConfig(where, key, unknown_key(key, known))
     problems.raise_any()
 
 

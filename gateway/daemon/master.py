@@ -7,6 +7,7 @@ selector, and imports nothing of the fronts before it has forked one: its heap s
 it the cost of a fork.
 """
 
+import gc
 import math
 import os
 import selectors
@@ -171,6 +172,7 @@ class Master:
         if pid == 0:
             code = 70
             try:
+                gc.freeze()  # or a child would look through the settings of 10,000 sites
                 ours.close()
                 self._forget()
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
