@@ -20,14 +20,18 @@ class Restarts:
         self._delays: dict[str, float] = {}
         self._waiting: list[tuple[float, Child]] = []
 
-    def again(self, child: Child) -> None:
-        """Have `child` started again: at once, or after a growing delay if it lived too shortly."""
+    def again(self, child: Child) -> float:
+        """Have `child` started again: at once, or after a growing delay if it lived too shortly.
+
+        Return the delay in seconds.
+        """
         now = time.monotonic()
         delay = 0.0
         if now - child.born < FAST_DEATH:
             delay = min(DELAY_MAX, self._delays.get(child.name, 0.05) * 2)
         self._delays[child.name] = delay
         self._waiting.append((now + delay, child))
+        return delay
 
     def take(self) -> list[Child]:
         """Return those whose moment has come."""

@@ -13,6 +13,7 @@ from gateway.process.channel import (
     Attach,
     Exited,
     Failed,
+    Figures,
     Idle,
     Leaving,
     Logs,
@@ -24,9 +25,12 @@ from gateway.process.channel import (
     PoolDown,
     PoolUp,
     Queued,
+    Ready,
     Release,
+    Retire,
     Started,
     Stop,
+    WantFigures,
     WantPool,
     environment_block,
     environment_pairs,
@@ -54,6 +58,10 @@ MESSAGES: list[tuple[Message, int]] = [
     (Stop(2.5), 0),
     (Logs(), 1),
     (Idle(3), 0),
+    (Retire(2.5), 0),
+    (WantFigures(), 0),
+    (Ready(), 0),
+    (Figures(), 1),
 ]
 
 

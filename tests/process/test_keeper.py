@@ -14,13 +14,16 @@ import pytest
 from gateway.process.channel import (
     AGAIN,
     Exited,
+    Figures,
     Idle,
     Leaving,
     Logs,
     Order,
     Queued,
     Stop,
+    WantFigures,
 )
+from gateway.process.figures import unsealed
 from gateway.process.post import Inbox, send
 
 Keep = Callable[..., Any]
@@ -42,6 +45,22 @@ def test_end_of_the_control_channel_stops_everything(kept: Any, channel: Any, li
     kept.control.close()
     assert kept.wait() == 0
     assert not lives(pid)
+
+
+def test_keeper_tells_its_figures(kept: Any, channel: Any) -> None:
+    kept.script("sleep.cgi", SLEEP)
+    start(channel, "sleep.cgi")
+    send(kept.control, WantFigures().encode())
+    received = Inbox().receive(kept.control)
+    assert received is not None
+    message, (fd,) = received
+    assert message == Figures()
+    try:
+        figures = unsealed(fd)
+    finally:
+        os.close(fd)
+    assert (figures["running"], figures["queued"]) == (1, 0)
+    assert figures["pools"] == []
 
 
 def test_nothing_survives_the_keeper_not_even_what_left_its_group(
