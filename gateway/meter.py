@@ -16,6 +16,11 @@ OTHERS = "(others)"
 NOWHERE = "(none)"
 """The name where no site was found: what was no request, or named no host of ours."""
 
+KINDS = frozenset(("static", "script", "app", ""))
+"""The kinds of routes; "" where none was found."""
+NAME_MAX = 1024
+"""Longest name of a site that is taken from another meter."""
+
 BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 """Upper bounds in seconds of the classes in which durations are counted; one more has the rest."""
 
@@ -131,7 +136,7 @@ class Meter:
         self._number += 1
         found = self._sites.get(site)
         if found is None:
-            found = self._site(site or NOWHERE)
+            found = self._site(site[:NAME_MAX] or NOWHERE)
         found.used = self._number
         counts = found.kinds.get(kind)
         if counts is None:
@@ -167,7 +172,9 @@ class Meter:
         for name, kinds in figures.items():
             if not isinstance(kinds, Mapping):
                 raise ValueError("a site whose figures are no table")
-            read += [(str(name), str(kind), Counts.of(each)) for kind, each in kinds.items()]
+            if len(name) > NAME_MAX or not kinds.keys() <= KINDS:
+                raise ValueError("figures of what cannot be")
+            read += [(name, kind, Counts.of(each)) for kind, each in kinds.items()]
         for name, kind, counts in read:
             self._number += 1
             site = self._sites.get(name) or self._site(name)

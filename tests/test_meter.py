@@ -97,6 +97,8 @@ def broken(**changed: Any) -> dict[str, Any]:
         [],
         {"a": 1},
         {"a": {"static": {}}},
+        {"a": {"dance": Counts().figures()}},
+        {"a" * 2000: {"static": Counts().figures()}},
         broken(classes=[1, 2]),
         broken(classes=[1, 2, 3, 4, 5, "6"]),
         broken(durations=[-1] * 11),

@@ -383,3 +383,5 @@ def parse(text: str, file: str) -> Table:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfig(file, "", f"not TOML: {error}") from None
+    except RecursionError:
+        raise BadConfig(file, "", "not TOML that can be read: it is nested too deeply") from None

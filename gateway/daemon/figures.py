@@ -26,6 +26,11 @@ PATIENCE = 1.0
 KEEPER_MAX = 256 << 10
 """Bytes of a keeper's figures that are read."""
 
+TEXT_MAX = 500
+ITEMS_MAX = 200
+NUMBER_MAX = 1 << 62
+"""Bounds of what is shown of a process's own figures."""
+
 Answer = Callable[[int, Sequence[str]], None]
 
 FORMS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
@@ -72,6 +77,9 @@ class Census:
 
     def take(self, child: Child, fd: int) -> None:
         """Take what a process has sent, asked or not. Raises ValueError."""
+        asked = child.pid in self._missing
+        if child.user and not asked:
+            raise ValueError("nobody has asked for them")
         figures = unsealed(fd, KEEPER_MAX if child.user else FIGURES_MAX)
         if child.user or not figures.get("last"):
             self._found[child.pid] = figures
@@ -133,14 +141,14 @@ class Census:
             state = self._state(child) if figures is not None else "silent"
             shown: dict[str, object] = {"pid": child.pid, "state": state}
             if child.user:
-                keepers.append({"user": child.user, **shown, **(figures or {})})
+                keepers.append({**_modest(figures), "user": child.user, **shown})
                 continue
             if figures is not None:
                 try:
                     meter.add(figures.pop("sites", {}))
                 except ValueError:
                     shown["state"] = "broken"
-            fronts.append({"name": child.name, **shown, **(figures or {})})
+            fronts.append({**_modest(figures), "name": child.name, **shown})
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -156,6 +164,26 @@ class Census:
         if child.leaving:
             return "leaving"
         return "serving" if child.user or child.ready else "starting"
+
+
+def _modest(figures: Mapping[str, object] | None) -> dict[str, object]:
+    """Return what is plain in the figures of a process, which may be anything that JSON can say."""
+    kept = _plain(figures or {}, 3)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _plain(value: object, depth: int) -> object:
+    """Return a copy of what is neither deep nor long nor large; None for the rest."""
+    if isinstance(value, str):
+        return value[:TEXT_MAX]
+    if isinstance(value, int | float):
+        return value if -NUMBER_MAX < value < NUMBER_MAX else None
+    if depth and isinstance(value, list):
+        return [_plain(each, depth - 1) for each in value[:ITEMS_MAX]]
+    if depth and isinstance(value, dict):
+        items = list(value.items())[:ITEMS_MAX]
+        return {str(name)[:TEXT_MAX]: _plain(each, depth - 1) for name, each in items}
+    return None
 
 
 def _sums(meter: Meter) -> dict[str, object]:

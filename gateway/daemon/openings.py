@@ -84,7 +84,7 @@ def renewed(
             found += made
             if weak := weak_place(listener.address):
                 warn(weak)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         close(fresh)
         raise
     return found

@@ -87,6 +87,9 @@ class Reloading:
         except BadConfig as bad:
             self._refuse(2, [str(problem) for problem in bad.every()])
             return
+        except MemoryError:
+            self._refuse(1, ["there is not enough memory to read the settings"])
+            return
         if problems := fixed(self._generations.serving.settings, settings):
             self._refuse(2, problems)
             return
