@@ -128,8 +128,17 @@ class Notes:
     """
 
     __slots__ = (
-        "cpu", "exit_status", "limits", "logs", "memory", "place", "route", "script", "site",
-    )  # fmt: skip
+        "cpu",
+        "exit_status",
+        "kind",
+        "limits",
+        "logs",
+        "memory",
+        "place",
+        "route",
+        "script",
+        "site",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -140,6 +149,8 @@ class Notes:
         """Set by the router before it calls a backend."""
         self.site = ""
         self.route = ""
+        self.kind = ""
+        """What kind of route it was: "static", "script" or "app"."""
         self.script = ""
         """The script or pool that answered, as text safe to log."""
         self.exit_status: int | None = None

@@ -17,6 +17,7 @@ FLOORS = {
     "exchange": 1,
     "address": 1,
     "meter": 1,
+    "where": 1,
     "journal": 1,
     "process": 2,
     "guests": 2,

@@ -47,9 +47,9 @@ def script_root(site: SiteSettings, route: RouteSettings) -> str:
     return route.cgi if isinstance(route.cgi, str) else route.root or site.root
 
 
-def pools_path(runtime: str, user: str) -> str:
-    """The directory of the sockets of a user's pools."""
-    return os.path.join(runtime, "pools", user)
+def pools_path(pools: str, user: str) -> str:
+    """The directory of the sockets of a user's pools, in that of one reading of the settings."""
+    return os.path.join(pools, user)
 
 
 def pool_socket(sockets: bytes, name: str) -> bytes:
@@ -80,20 +80,45 @@ def file_directories(key: str, route: RouteSettings) -> dict[str, bytes]:
     }
 
 
+class _Owned:
+    """Whose the sites are, looked up once: there may be 10,000 of them, and as many accounts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ours = front_account(settings).name
+        root = os.geteuid() == 0
+        self.sites: dict[str, list[tuple[int, SiteSettings]]] = {}
+        """User -> the sites whose programs it runs, with their numbers."""
+        for number, site in enumerate(settings.site):
+            user = site.user if root and site.user else self.ours
+            self.sites.setdefault(user, []).append((number, site))
+        given = {self.ours} if settings.listen.given else set()
+        self.users = frozenset({*self.sites, *given})
+
+
+_KEPT: list[_Owned] = []
+"""Of the last two settings: those that serve, and those that a reload replaces."""
+
+
+def _owned(settings: Settings) -> _Owned:
+    for kept in _KEPT:
+        if kept.settings is settings:
+            return kept
+    _KEPT[1:] = _KEPT[:1]
+    _KEPT[:1] = [_Owned(settings)]
+    return _KEPT[0]
+
+
 def users(settings: Settings) -> frozenset[str]:
     """All accounts that may need a keeper."""
-    found = {user_of(settings, site) for site in settings.site}
-    if settings.listen.given:
-        found.add(front_account(settings).name)
-    return frozenset(found)
+    return _owned(settings).users
 
 
 def pools_of(settings: Settings, user: str) -> Mapping[str, PoolSettings]:
     """The pools whose workers run under `user`: those that its sites' routes name."""
     return {
         route.pool: settings.pool[route.pool]
-        for site in settings.site
-        if user_of(settings, site) == user
+        for _, site in _owned(settings).sites.get(user, ())
         for route in site.route
         if route.pool and not settings.pool[route.pool].connect
     }
@@ -108,15 +133,13 @@ def keeper_spec(
     limits = settings.limits
     scripts = {}
     files: dict[str, bytes] = {}
-    for number, site in enumerate(settings.site):
-        if user_of(settings, site) != user:
-            continue
+    for number, site in _owned(settings).sites.get(user, ()):
         limits = site.limits
         for index, route in enumerate(site.route):
             files |= file_directories(route_key(number, index), route)
             if route.cgi or route.fastcgi:
                 scripts[route_key(number, index)] = _script_root(site, route)
-    if user == front_account(settings).name:
+    if user == _owned(settings).ours:
         scripts |= _given_roots(settings)
     spec = KeeperSpec(
         user=user,

@@ -1,22 +1,23 @@
 """Floor 6: a settings file and what it includes become `Settings`, or all that is wrong in them.
 
-Decides which tables a file may hold, how files are included, that relative paths start at the file
-that names them, and which combinations are refused. The values are `settings.py`. Must not open a
-socket or a log.
+Decides which tables a file may hold, that relative paths start at the file that names them, and
+which combinations are refused. Which files those are is `files.py`, the values are `settings.py`.
+Must not open a socket or a log.
 """
 
-import glob
+import gc
 import grp
 import os
 import pwd
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from gateway.address import Address
 from gateway.backends.pool import PoolSettings
 from gateway.config import paths
-from gateway.config.read import LATER, BadConfig, Problems, Table, Where, parse
+from gateway.config.files import Files, Known, Memory, Part
+from gateway.config.read import LATER, BadConfig, Problems, Table
 from gateway.config.read import unknown as unknown_key
 from gateway.config.settings import (
     READER,
@@ -29,6 +30,7 @@ from gateway.exchange import Limits
 from gateway.listeners.listening import Listener, RelayListener
 from gateway.site.site import RouteSettings, SiteSettings
 from gateway.site.tenants import TenantsSettings
+from gateway.where import Where
 
 _MAIN = {"include", "server", "listen", "log", "limits", "site", "pool", "tenants"}
 _INCLUDED = {"site", "pool"}
@@ -37,28 +39,40 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One table with the file that it came from."""
+class SettingsFile:
+    """A settings file that is read again and again: what has not changed is not read again."""
 
-    table: Table
-    where: Where
-    base: str
-    """The directory of that file, absolute."""
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._memory = Memory()
+
+    def load(self) -> Settings:
+        """Read it. Raises BadConfig with all that is wrong."""
+        # A collection would look at every table of every site, several times, and find nothing.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return load(self.file, memory=self._memory)
+        finally:
+            if collects:
+                gc.enable()
 
 
-def load(file: str, *, look: bool = True) -> Settings:
+def load(file: str, *, look: bool = True, memory: Memory | None = None) -> Settings:
     """Read a settings file and what it includes.
 
-    With `look`, directories that are named must exist. Raises BadConfig with all that is wrong.
+    With `look`, directories that are named must exist. `memory` is of an earlier reading of the
+    same file, and left for a later one. Raises BadConfig with all that is wrong.
     """
     problems = Problems()
-    main = _open(file)
+    memory = memory or Memory()
+    files = Files(memory)
+    main = files.open(file)
     parts = [main]
     with problems.caught():
         _known(main, _MAIN)
     with problems.caught():
-        parts += _included(main, file)
+        parts += files.included(main, file)
     for part in parts[1:]:
         with problems.caught():
             _known(part, _INCLUDED)
@@ -87,7 +101,9 @@ def load(file: str, *, look: bool = True) -> Settings:
                 raise BadConfig(part.where.named(), "", why)
     sites: tuple[SiteSettings, ...] = ()
     with problems.caught():
-        sites = _sites(parts, limits, look, needed=_needs_site(listen) and tenants is None)
+        sites = _sites(parts, limits, look, memory)
+        if not sites and _needs_site(listen) and tenants is None:
+            raise BadConfig(main.where.named(), "", "no [[site]], so nothing would be served")
     problems.raise_any()
     return Settings(
         server=server,
@@ -100,71 +116,36 @@ def load(file: str, *, look: bool = True) -> Settings:
     )
 
 
-# Files
+# Tables
 
 
-def _open(file: str) -> _Part:
-    try:
-        with open(file, encoding="utf-8") as stream:
-            text = stream.read()
-    except OSError as error:
-        raise BadConfig(file, "", f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise BadConfig(file, "", f"not UTF-8 text: byte {error.start}") from None
-    base = os.path.dirname(os.path.abspath(file))
-    return _Part(parse(text, file), Where(file, text), base)
-
-
-def _included(main: _Part, file: str) -> list[_Part]:
-    """Return the files that `include` names: those of each pattern sorted, each file once."""
-    patterns = main.table.get("include", [])
-    where = main.where.named("include")
-    if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-        raise BadConfig(where, "include", 'must be a list such as ["sites.d/*.toml"]')
+def _known(part: Part, known: set[str]) -> None:
+    if part.table.keys() <= known:
+        return
     problems = Problems()
-    parts, seen = [], {os.path.realpath(file)}
-    for pattern in patterns:
-        found = sorted(glob.glob(os.path.join(os.path.dirname(file), pattern)))
-        with problems.caught():
-            if not found and not glob.has_magic(pattern):
-                raise BadConfig(where, "include", f'no such file: "{pattern}"')
-        for name in found:
-            with problems.caught():
-                if os.path.realpath(name) == os.path.realpath(file):
-                    raise BadConfig(where, "include", f'"{pattern}" includes this file itself')
-                if os.path.realpath(name) not in seen:
-                    seen.add(os.path.realpath(name))
-                    parts.append(_open(name))
-    problems.raise_any()
-    return parts
-
-
-def _known(part: _Part, known: set[str]) -> None:
-    problems = Problems()
-    for key in part.table:
+    for key in [key for key in part.table if key not in known]:
         with problems.caught():
             where = part.where.named(key)
-            if key not in known:
-                if key in _MAIN:
-                    raise BadConfig(where, key, "only the main file may have it")
-                raise BadConfig(where, key, unknown_key(key, known))
+            if key in _MAIN:
+                raise BadConfig(where, key, "only the main file may have it")
+            raise BadConfig(where, key, unknown_key(key, known))
     problems.raise_any()
 
 
 def _section(
-    main: _Part, name: str, anchored: Callable[[Table, str], Table] = lambda table, _: table
-) -> _Part:
+    main: Part, name: str, anchored: Callable[[Table, str], Table] = lambda table, _: table
+) -> Part:
     """Return a table of the main file, empty when it is not there, its paths made absolute."""
     table = main.table.get(name, {})
     if not isinstance(table, dict):
         raise BadConfig(main.where.named(name), name, f"must be a table: [{name}]")
-    return _Part(anchored(table, main.base), main.where.table(name), main.base)
+    return Part(anchored(table, main.base), main.where.table(name), main.base)
 
 
 # Sections
 
 
-def _server(part: _Part, look: bool) -> ServerSettings:
+def _server(part: Part, look: bool) -> ServerSettings:
     server = READER.read(ServerSettings, part.table, part.where)
     if server.fronts == 0:
         raise BadConfig(part.where.named("fronts"), "fronts", 'must be at least 1, or "auto"')
@@ -173,7 +154,7 @@ def _server(part: _Part, look: bool) -> ServerSettings:
     return server
 
 
-def _listen(part: _Part, look: bool) -> ListenSettings:
+def _listen(part: Part, look: bool) -> ListenSettings:
     listen = READER.read(ListenSettings, part.table, part.where)
     if "http" not in part.table and (listen.fastcgi or listen.scgi):
         listen = replace(listen, http=())
@@ -242,7 +223,7 @@ def _check_directory(directory: str, where: Where, key: str) -> None:
         raise BadConfig(where.named(key), key, f"not a directory: {directory}")
 
 
-def _pool_tables(parts: list[_Part]) -> Iterator[tuple[str, _Part]]:
+def _pool_tables(parts: list[Part]) -> Iterator[tuple[str, Part]]:
     """Give each pool's name and table. Raises BadConfig for what is not a table."""
     for part in parts:
         pools = part.table.get("pool", {})
@@ -252,10 +233,10 @@ def _pool_tables(parts: list[_Part]) -> Iterator[tuple[str, _Part]]:
             where = part.where.table("pool").table(name)
             if not isinstance(table, dict):
                 raise BadConfig(where.named(), name, "must be a table: [pool.NAME]")
-            yield name, _Part(paths.of_pool(table, part.base), where, part.base)
+            yield name, Part(paths.of_pool(table, part.base), where, part.base)
 
 
-def _pools(parts: list[_Part], look: bool) -> dict[str, PoolSettings]:
+def _pools(parts: list[Part], look: bool) -> dict[str, PoolSettings]:
     problems = Problems()
     pools: dict[str, PoolSettings] = {}
     first: dict[str, str] = {}
@@ -278,7 +259,7 @@ def _pools(parts: list[_Part], look: bool) -> dict[str, PoolSettings]:
     return pools
 
 
-def _site_tables(parts: list[_Part]) -> Iterator[tuple[Table, Where]]:
+def _site_tables(parts: list[Part]) -> Iterator[Part]:
     for part in parts:
         sites = part.table.get("site", [])
         if not isinstance(sites, list):
@@ -287,7 +268,7 @@ def _site_tables(parts: list[_Part]) -> Iterator[tuple[Table, Where]]:
             where = part.where.table("site", number)
             if not isinstance(table, dict):
                 raise BadConfig(where.named(), "", "must be a table: [[site]]")
-            yield paths.of_place(table, part.base), where
+            yield Part(table, where, part.base)
 
 
 def _needs_site(listen: ListenSettings) -> bool:
@@ -296,30 +277,48 @@ def _needs_site(listen: ListenSettings) -> bool:
 
 
 def _sites(
-    parts: list[_Part], limits: Limits, look: bool, *, needed: bool
+    parts: list[Part], limits: Limits, look: bool, memory: Memory
 ) -> tuple[SiteSettings, ...]:
     problems = Problems()
     sites: list[SiteSettings] = []
-    taken: dict[str, str] = {}
+    taken: dict[str, Where] = {}
     tables = [part.table.get("pool") for part in parts]
-    pools = {name for table in tables if isinstance(table, dict) for name in table}
-    number = 0
-    for number, (table, where) in enumerate(_site_tables(parts), 1):
+    pools = frozenset(name for table in tables if isinstance(table, dict) for name in table)
+    before, memory.sites = memory.sites, (kept := {})
+    for number, part in enumerate(_site_tables(parts), 1):
         with problems.caught():
-            site = READER.read(SiteSettings, table, where, limits)
-            sites.append(site)
-            _check_site(site, where, pools, look)
-            if site.limits != limits:
-                _check_limits(site.limits, where)
-            _check_hosts(site, where, taken, default=number == 1)
-    if needed and not number:
-        with problems.caught():
-            raise BadConfig(parts[0].where.named(), "", "no [[site]], so nothing would be served")
+            key = (part.base, _first_host(part.table))
+            known = before.get(key)
+            if known is None or (known.table, known.limits, known.pools) != (
+                part.table, limits, pools
+            ):  # fmt: skip
+                known = Known(part.table, limits, pools, _site(part, limits, pools))
+            sites.append(known.site)
+            if look:
+                _look_at_site(known.site, part.where)
+            _check_hosts(known.site, part.where, taken, default=number == 1)
+            kept[key] = known
     problems.raise_any()
     return tuple(sites)
 
 
-def _check_hosts(site: SiteSettings, where: Where, taken: dict[str, str], *, default: bool) -> None:
+def _first_host(table: Table) -> str:
+    hosts = table.get("hosts")
+    return str(hosts[0]) if isinstance(hosts, list) and hosts else ""
+
+
+def _site(part: Part, limits: Limits, pools: frozenset[str]) -> SiteSettings:
+    where = part.where
+    site = READER.read(SiteSettings, paths.of_place(part.table, part.base), where, limits)
+    _check_site(site, where, pools)
+    if site.limits != limits:
+        _check_limits(site.limits, where)
+    return site
+
+
+def _check_hosts(
+    site: SiteSettings, where: Where, taken: dict[str, Where], *, default: bool
+) -> None:
     """Refuse hosts that no request can name, and those that two sites claim."""
     if not site.hosts and not default:
         why = "missing: without a host only the first site is ever found"
@@ -329,27 +328,37 @@ def _check_hosts(site: SiteSettings, where: Where, taken: dict[str, str], *, def
             why = f'"{host}" is not a host: a name in lower case, without port or path'
             raise BadConfig(where.named("hosts"), "hosts", why)
         if host in taken:
-            raise BadConfig(where.named("hosts"), "hosts", f'"{host}" is taken by {taken[host]}')
-        taken[host] = where.named()
+            why = f'"{host}" is taken by {taken[host].named()}'
+            raise BadConfig(where.named("hosts"), "hosts", why)
+        taken[host] = where  # its line is looked up only for a message: that reads the whole file
 
 
-def _check_site(site: SiteSettings, where: Where, pools: set[str], look: bool) -> None:
+def _check_site(site: SiteSettings, where: Where, pools: frozenset[str]) -> None:
     """Refuse what the site's routes cannot do together."""
     problems = Problems()
     with problems.caught():
         if not site.root and not site.route:
             raise BadConfig(where.named(), "", "has neither root nor [[site.route]]")
         _check_names(site.environment, where)
-        if look:
-            _check_directory(site.root, where, "root")
-            _check_account(site.user, where, "user")
     for number, route in enumerate(site.route, 1):
         place = where.table("route", number)
         with problems.caught():
             _check_route(route, site, place, pools)
             if route.limits != site.limits:
                 _check_limits(route.limits, place)
-            if look:
+    problems.raise_any()
+
+
+def _look_at_site(site: SiteSettings, where: Where) -> None:
+    """Refuse directories and accounts that are not there."""
+    problems = Problems()
+    with problems.caught():
+        _check_directory(site.root, where, "root")
+        _check_account(site.user, where, "user")
+    for number, route in enumerate(site.route, 1):
+        if route.root or isinstance(route.cgi, str):
+            place = where.table("route", number)
+            with problems.caught():
                 _check_directory(route.root, place, "root")
                 if isinstance(route.cgi, str):
                     _check_directory(route.cgi, place, "cgi")
@@ -363,7 +372,9 @@ def _check_names(variables: Mapping[str, str], where: Where) -> None:
             raise BadConfig(where.named("environment"), "environment", why)
 
 
-def _check_route(route: RouteSettings, site: SiteSettings, where: Where, pools: set[str]) -> None:
+def _check_route(
+    route: RouteSettings, site: SiteSettings, where: Where, pools: frozenset[str]
+) -> None:
     if route.pool and route.pool not in pools:
         known = f"; there are {', '.join(sorted(pools))}" if pools else ""
         why = f"there is no [pool.{route.pool}]{known}"
@@ -378,3 +389,17 @@ def _check_route(route: RouteSettings, site: SiteSettings, where: Where, pools: 
     for other in site.route[: site.route.index(route)]:
         if (other.path, other.match) == (route.path, route.match):
             raise BadConfig(where.named(), "", "an earlier route takes exactly the same paths")
+
+
+def runtime_of(file: str) -> str:
+    """Return the runtime directory that a settings file names, or "".
+
+    Nothing else is read, so that a daemon can be asked also while its file has mistakes. Raises
+    BadConfig.
+    """
+    main = Files(Memory()).open(file)
+    part = _section(main, "server", paths.of_keys("runtime"))
+    runtime = part.table.get("runtime", "")
+    if not isinstance(runtime, str):
+        raise BadConfig(part.where.named("runtime"), "runtime", "must be a string in quotes")
+    return runtime

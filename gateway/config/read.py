@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin
@@ -19,6 +20,7 @@ from typing import get_type_hints as hints_of
 
 from gateway.exchange import Limits
 from gateway.units import Duration, Share, Size
+from gateway.where import Where
 
 Table = Mapping[str, object]
 LATER = "not built yet in this version"
@@ -38,71 +40,6 @@ _SIZES = {
 _TIMES = {"ms": (1, 1000), "s": (1, 1), "min": (60, 1), "h": (3600, 1)}
 _QUANTITY = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))? ?([A-Za-z]+)")
 _PERCENT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?%")
-_HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A table of a settings file, for messages."""
-
-    file: str
-    text: str = ""
-    """The whole file, in which the line of a key is looked up."""
-    steps: tuple[tuple[str, int | None], ...] = ()
-    """The way to the table: name, and its number from 1 when it is one of a list."""
-
-    def table(self, name: str, number: int | None = None) -> "Where":
-        """Return the place of a table inside this one."""
-        return replace(self, steps=(*self.steps, (name, number)))
-
-    def named(self, key: str = "") -> str:
-        """Return "gateway.toml:12: [[site]] #1 [[site.route]] #2" for a key of this table."""
-        line = self._line(key)
-        shown = []
-        for depth, (_, number) in enumerate(self.steps, 1):
-            path = ".".join(name for name, _ in self.steps[:depth])
-            if number is not None:
-                shown.append(f"[[{path}]] #{number}")
-            elif depth == len(self.steps):
-                shown.append(f"[{path}]")
-        return f"{self.file}{f':{line}' if line else ''}: {' '.join(shown)}".rstrip(": ")
-
-    def _line(self, key: str) -> int | None:
-        """Return the number of the line that holds the key, else of the table's header."""
-        wanted = [name if number is None else f"{name}#{number}" for name, number in self.steps]
-        found = _find_line(self.text, ".".join(wanted), key)
-        if found is None and self.steps:  # the table is written inline, as a value of its parent
-            found = _find_line(self.text, ".".join(wanted[:-1]), self.steps[-1][0])
-        return found
-
-
-def _find_line(text: str, section: str, key: str) -> int | None:
-    """Find a key by its look. tomllib tells no lines; a wrong guess only misleads a message."""
-    counts: dict[str, int] = {}
-    current, header = "", None
-    for number, line in enumerate(text.split("\n"), 1):
-        if match := _HEADER.fullmatch(line):
-            names = [part.strip().strip("\"'") for part in match[2].split(".")]
-            path = ".".join(names)
-            if match[1] == "[[":
-                counts = {k: n for k, n in counts.items() if not k.startswith(f"{path}.")}
-                counts[path] = counts.get(path, 0) + 1
-            current = _numbered(names, counts)
-            if key and names[-1] == key and _numbered(names[:-1], counts) == section:
-                return number
-            if current == section:
-                header = number
-        elif current == section and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
-    return header
-
-
-def _numbered(names: Sequence[str], counts: Mapping[str, int]) -> str:
-    parts = []
-    for depth, name in enumerate(names, 1):
-        count = counts.get(".".join(names[:depth]))
-        parts.append(name if count is None else f"{name}#{count}")
-    return ".".join(parts)
 
 
 class BadConfig(Exception):
@@ -213,6 +150,37 @@ T = TypeVar("T", bound=DataclassType)
 
 
 @dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is to be known of a class to fill it, looked up once: there may be 10,000 sites."""
+
+    hints: Mapping[str, Any]
+    known: frozenset[str]
+    """The keys that its table may have."""
+    required: tuple[str, ...]
+    bounded: bool
+    """Whether its table may hold limits too."""
+    bounds: frozenset[str]
+    """Which ones: those whose names it has no other use for."""
+
+
+@cache
+def _shape(kind: type[DataclassType]) -> _Shape:
+    mine = [item for item in fields(kind) if item.init]
+    known = frozenset(item.name for item in mine) - {"limits"}
+    return _Shape(
+        hints=hints_of(kind),
+        known=known,
+        required=tuple(
+            item.name
+            for item in mine
+            if item.default is MISSING and item.default_factory is MISSING
+        ),
+        bounded="limits" in kind.__dataclass_fields__,
+        bounds=frozenset(item.name for item in fields(Limits)) - known,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """Fills dataclasses from tables."""
 
@@ -229,21 +197,20 @@ class Reader:
         """
         problems = Problems()
         values: dict[str, object] = {}
-        own = {item.name for item in fields(kind) if item.init} - {"limits"}
-        if limits is not None and "limits" in kind.__dataclass_fields__:
-            bounds = {item.name for item in fields(Limits)} - own
-            with problems.caught():
-                changed = {key: value for key, value in table.items() if key in bounds}
-                limits = replace(limits, **self._values(Limits, changed, where, None))
-            table = {key: value for key, value in table.items() if key not in bounds}
+        shape = _shape(kind)
+        if limits is not None and shape.bounded:
+            changed = {key: value for key, value in table.items() if key in shape.bounds}
+            if changed:
+                table = {key: value for key, value in table.items() if key not in changed}
+                with problems.caught():
+                    limits = replace(limits, **self._values(Limits, changed, where, None))
             values["limits"] = limits
         with problems.caught():
             values |= self._values(kind, table, where, limits)
         problems.raise_any()
-        for item in fields(kind):
-            required = item.default is MISSING and item.default_factory is MISSING
-            if item.init and required and item.name not in values:
-                raise BadConfig(where.named(), item.name, "missing")
+        for name in shape.required:
+            if name not in values:
+                raise BadConfig(where.named(), name, "missing")
         try:
             return kind(**values)
         except ValueError as error:  # from a __post_init__: a contradiction
@@ -254,14 +221,14 @@ class Reader:
     ) -> dict[str, Any]:
         """Return the values of the keys that stand in the table."""
         problems = Problems()
-        hints = hints_of(kind)
-        known = {item.name for item in fields(kind) if item.init} - {"limits"}
+        shape = _shape(kind)
+        known, hints = shape.known, shape.hints
         values = {}
         for key, value in table.items():
             with problems.caught():
                 if key not in known:
-                    extra = {item.name for item in fields(Limits)} if limits else set()
-                    raise BadConfig(where.named(key), key, unknown(key, known | extra))
+                    extra = _shape(Limits).known if limits else frozenset()
+                    raise BadConfig(where.named(key), key, unknown(key, {*known, *extra}))
                 values[key] = self._value(hints[key], value, where, key, limits)
         problems.raise_any()
         return values
@@ -297,7 +264,7 @@ class Reader:
     def _shortened(self, kind: Any, value: object, where: Where, key: str) -> object:
         """Return a table that is written as the value of one of its keys."""
         name = self.short[kind]
-        found = self._value(hints_of(kind)[name], value, where, key, None)
+        found = self._value(_shape(kind).hints[name], value, where, key, None)
         try:
             return kind(**{name: found})
         except ValueError as error:  # from a __post_init__: it needs to be a whole table
@@ -326,9 +293,10 @@ class Reader:
         fitting = [member for member in members if _same_shape(member, value)]
         if len(members) == 1 or (len(fitting) == 1 and isinstance(value, dict | list)):
             return self._value((fitting or members)[0], value, where, key, limits)
+        quiet = replace(where, text="")  # nobody reads these refusals: look no line up for them
         for member in fitting:
             with Problems().caught():
-                return self._value(member, value, where, key, limits)
+                return self._value(member, value, quiet, key, limits)
         raise BadConfig(where.named(key), key, f"must be {self._what(kind)}, not {_shown(value)}")
 
     def _list(
@@ -415,3 +383,5 @@ def parse(text: str, file: str) -> Table:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfig(file, "", f"not TOML: {error}") from None
+    except RecursionError:
+        raise BadConfig(file, "", "not TOML that can be read: it is nested too deeply") from None

@@ -88,7 +88,7 @@ def as_tenant(spec: KeeperSpec, settings: TenantsSettings, names: Iterable[str])
 
 def _hidden(spec: KeeperSpec, settings: TenantsSettings, home: bytes) -> tuple[bytes, ...]:
     """Return the directories in which others have what is theirs, and our own."""
-    found = {os.path.dirname(home), os.path.dirname(spec.sockets)}
+    found = {os.path.dirname(home), os.path.dirname(os.path.dirname(spec.sockets))}
     for name in ("~x", "@x"):
         if (other := tenants.home_of(name, settings.userdir, settings.hosts)) is not None:
             found.add(other.base)

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from gateway import __version__
 from gateway.address import Address, is_loopback
 from gateway.backends.pool import PoolSettings
-from gateway.config.load import load
+from gateway.config.load import SettingsFile, load
 from gateway.config.read import BadConfig
 from gateway.config.settings import ListenSettings, Settings
 from gateway.config.snippet import SERVERS, snippet
-from gateway.daemon import fcgiwrap, groups, master
+from gateway.daemon import asking, fcgiwrap, groups, master
 from gateway.exchange import Via
 from gateway.guests import WORKER
 from gateway.journal import visible
@@ -31,7 +31,7 @@ from gateway.site.tenants import TenantsSettings
 _EXIT_CODES = """\
 exit codes:
   0  it ran and was stopped, or the settings are good
-  1  it cannot run: an address is taken, a directory or a right is missing
+  1  it cannot run: an address is taken, a directory or a right is missing; or no daemon answers
   2  the command line or the settings file is wrong; the message says where
 """
 _DOCTOR = """\
@@ -51,6 +51,9 @@ COMMANDS = {
     "worker": "serve a WSGI application over FastCGI; see worker --help",
     "fcgiwrap": "run scripts for a front server, in fcgiwrap's place; see fcgiwrap -h",
     "snippet": "print a block of settings for a front server",
+    "reload": "have a running daemon read its settings again, without losing a request",
+    "stop": "have a running daemon finish what runs, and leave",
+    "status": "what a running daemon does and has done",
 }
 """The commands that there are, and what each is for."""
 
@@ -79,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor(options)
         case "snippet":
             return _snippet(options.server, options.config, options.scgi)
+        case "reload" | "stop":
+            return _ask(options, options.command)
+        case "status":
+            return _ask(options, f"status {options.form}")
     parser.print_help()
     return 0
 
@@ -115,6 +122,20 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("run", "check", "snippet"):
         commands[name].add_argument(
             "-c", "--config", required=True, metavar="FILE", help="settings file"
+        )
+    for name in ("reload", "stop", "status"):
+        where = commands[name].add_mutually_exclusive_group()
+        where.add_argument("-c", "--config", default="", metavar="FILE", help="its settings file")
+        where.add_argument(
+            "--runtime",
+            default="",
+            metavar="DIR",
+            help=f"its runtime directory; default: {asking.RUNTIME}",
+        )
+    form = commands["status"].add_mutually_exclusive_group()
+    for name in ("json", "prometheus"):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=name, default="text"
         )
     return parser
 
@@ -217,10 +238,10 @@ def url(address: Address) -> str:
     return f"http://[{host}]{port}/" if ":" in host else f"http://{host}{port}/"
 
 
-def _load(file: str, *, look: bool = True) -> Settings | None:
+def _load(file: str | SettingsFile, *, look: bool = True) -> Settings | None:
     """Return the settings, or None after every problem was printed."""
     try:
-        return load(file, look=look)
+        return file.load() if isinstance(file, SettingsFile) else load(file, look=look)
     except BadConfig as bad:
         for problem in bad.every():
             _complain(str(problem))
@@ -228,14 +249,33 @@ def _load(file: str, *, look: bool = True) -> Settings | None:
 
 
 def _run(file: str) -> int:
-    settings = _load(file)
+    kept = SettingsFile(file)
+    settings = _load(kept)
     if settings is None:
         return 2
     where = ", ".join(
         url(listener.address) if via == "http" else f"{listener.address} ({via})"
         for via, _, listener in settings.listen.every()
     )
-    return master.run(settings, explain=False, announce=f"gateway {__version__} on {where}")
+    announce = f"gateway {__version__} on {where}"
+    if not settings.server.runtime:
+        announce += (
+            f'\n"gateway reload", "stop" and "status" will not find it: set [server] runtime = '
+            f'"{asking.RUNTIME}", or use signals (HUP reloads, TERM stops)'
+        )
+    return master.run(settings, file=kept, explain=False, announce=announce)
+
+
+def _ask(options: argparse.Namespace, request: str) -> int:
+    try:
+        path = asking.place(options.config, options.runtime)
+    except BadConfig as bad:
+        _complain(str(bad))
+        return 2
+    except ValueError as error:
+        _complain(str(error))
+        return 2
+    return asking.ask(path, request)
 
 
 def _check(file: str) -> int:

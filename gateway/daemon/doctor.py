@@ -1,7 +1,7 @@
 """`gateway doctor`: what is wrong with a script or a URL, check by check.
 
 Decides what is checked of which, as whom, and how the report reads. A script is looked at and run
-by `examination.py`, a URL asked by `asking.py`; what the settings make of either says
+by `examination.py`, a URL asked by `fetching.py`; what the settings make of either says
 `config/finding.py`.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config.finding import Place, Url, given_of, place_of, urls_of
 from gateway.config.keepers import front_account, keeper_spec
 from gateway.config.settings import Settings
-from gateway.daemon import asking
+from gateway.daemon import fetching
 from gateway.daemon.examination import UNPLACED, Examination, Wish, restored
 from gateway.exchange import Refused
 from gateway.journal import visible
@@ -66,12 +66,12 @@ def run(target: str, settings: Settings | None, wish: Wish) -> int:
 
     Raises BadUsage.
     """
-    if not asking.is_method(wish.method):
+    if not fetching.is_method(wish.method):
         raise BadUsage(f"--method {wish.method}: a method is a word such as GET or POST")
     body = _body(wish.stdin)
     report = Report()
     try:
-        if asking.is_url(target):
+        if fetching.is_url(target):
             _check_url(target, settings, wish, body, report)
         else:
             _check_file(os.path.abspath(target), settings, wish, body, report)
@@ -219,13 +219,13 @@ def _examine(
 
 def _check_url(text: str, settings: Settings | None, wish: Wish, body: int, report: Report) -> None:
     try:
-        target = asking.parse(text)
-    except asking.BadUrl as bad:
+        target = fetching.parse(text)
+    except fetching.BadUrl as bad:
         raise BadUsage(str(bad)) from None
     if not wish.query:
         wish = replace(wish, query=target.query)
     report.title(text)
-    for check in _asked(asking.Target(target.address, target.authority, target.url, wish.query),
+    for check in _asked(fetching.Target(target.address, target.authority, target.url, wish.query),
                         wish, body, known=settings is not None):  # fmt: skip
         report.add(check)
     if settings is None:
@@ -244,12 +244,12 @@ def _check_url(text: str, settings: Settings | None, wish: Wish, body: int, repo
         _examine(keeper_spec(settings, found.user, b""), found, wish, body, report, again=True)
 
 
-def _asked(target: asking.Target, wish: Wish, body: int, *, known: bool) -> list[Check]:
+def _asked(target: fetching.Target, wish: Wish, body: int, *, known: bool) -> list[Check]:
     """Ask for a URL and judge its answer; `known`: its file will be checked as well."""
-    data = os.pread(body, asking.BODY_MAX, 0) if body else b""
+    data = os.pread(body, fetching.BODY_MAX, 0) if body else b""
     try:
-        answer = asking.ask(target, wish.method, data, wish.seconds)
-    except asking.NoAnswer as nothing:
+        answer = fetching.ask(target, wish.method, data, wish.seconds)
+    except fetching.NoAnswer as nothing:
         return [Check("FAIL", "URL", str(nothing))]
     reply = answer.reply
     lines = [name + b": " + value for name, value in reply.headers]

@@ -21,7 +21,7 @@ from gateway.config.keepers import front_account
 from gateway.config.settings import Settings
 from gateway.daemon.link import MasterLink
 from gateway.daemon.openings import Opened
-from gateway.exchange import Via
+from gateway.exchange import Request, Via
 from gateway.journal import Journal
 from gateway.listeners.accesslog import AccessLog
 from gateway.listeners.behind import http_connections
@@ -33,7 +33,9 @@ from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.listeners.peers import Peers
 from gateway.listeners.scgi import ScgiConnection
 from gateway.listeners.sockets import BACKLOG
+from gateway.meter import Meter
 from gateway.process.accounts import Account
+from gateway.process.channel import Retire
 from gateway.wire.http_request import HeadLimits
 
 FDS_EACH = 4
@@ -43,6 +45,8 @@ LOG_DELAY = 0.02
 """Seconds that an access record may wait for others, to be written with them."""
 LAST_WORDS = 1.0
 """Seconds to leave in when the master is gone."""
+LAST_REQUESTS = 5.0
+"""Seconds in which a connection may ask once more after others have taken over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class FrontSpec:
     explain: bool
     """Show the reasons of failures to clients."""
     runtime: str
-    """The runtime directory."""
+    """The directory of the pools' sockets."""
 
 
 def run(spec: FrontSpec, control: socket.socket, journal: Journal) -> int:
@@ -104,9 +108,6 @@ async def _serve(
     spec: FrontSpec, control: socket.socket, journal: Journal, log: AccessLog, connections: int
 ) -> None:
     loop = asyncio.get_running_loop()
-    link = MasterLink(loop, control, (journal.fd, spec.access))
-    own_logs = _own_logs(spec.settings, link, loop, journal.who)
-    assembly = assemble(spec.settings, link.keeper, journal, spec.runtime, own_logs)
     door = Door(
         loop,
         journal,
@@ -115,8 +116,22 @@ async def _serve(
         connections_max=connections,
         head_limits=HeadLimits(),
     )
+    meter = Meter()
+
+    def figures() -> dict[str, object]:
+        return {
+            "connections": len(door.connections),
+            "connections_max": door.connections_max,
+            "exchanges": door.exchanges,
+            "sites": meter.figures(),
+        }
+
+    link = MasterLink(loop, control, (journal.fd, spec.access), figures)
+    own_logs = _own_logs(spec.settings, link, loop, journal.who)
+    assembly = assemble(spec.settings, link.keeper, journal, spec.runtime, own_logs)
+    record = _record(log, meter)
     entrances = [
-        _entrance(opened, assembly, journal, log, spec.explain) for opened in spec.listeners
+        _entrance(opened, assembly, journal, record, spec.explain) for opened in spec.listeners
     ]
     servers = [
         await _listen(loop, door, entrance, opened)
@@ -125,12 +140,17 @@ async def _serve(
     # What lives now lives as long as the process: no collection needs to look at it again.
     gc.collect()
     gc.freeze()
-    drain = await link.stopped
+    link.ready()
+    message = await link.stopped
+    end = loop.time() + (LAST_WORDS if message is None else message.drain)
     for server in servers:
         server.close()
-    await door.drain(LAST_WORDS if drain is None else drain)
+    if isinstance(message, Retire):
+        await door.last_requests(min(LAST_REQUESTS, message.drain), link.hurry)
+    await door.drain(max(0.0, end - loop.time()))
     for keeper in assembly.keepers.values():
         keeper.close()
+    link.tell_figures(last=True)  # the master keeps them
     link.close()
 
 
@@ -150,8 +170,32 @@ def _own_logs(
     return registry
 
 
+def _record(log: AccessLog, meter: Meter) -> Callable[[Request, int, int, float], None]:
+    """Return what is done with an exchange that is over."""
+
+    def record(request: Request, status: int, sent: int, duration: float) -> None:
+        log.record(request, status, sent, duration)
+        notes = request.notes
+        meter.record(
+            notes.site,
+            notes.kind,
+            status,
+            duration,
+            sent=sent,
+            received=request.length or 0,
+            cpu=notes.cpu,
+            memory=notes.memory,
+        )
+
+    return record
+
+
 def _entrance(
-    opened: Opened, assembly: Assembly, journal: Journal, log: AccessLog, explain: bool
+    opened: Opened,
+    assembly: Assembly,
+    journal: Journal,
+    record: Callable[[Request, int, int, float], None],
+    explain: bool,
 ) -> Entrance:
     """Return what the connections of one socket share."""
     listener = opened.listener
@@ -161,7 +205,7 @@ def _entrance(
         for name, items in (("allow", listener.allow), ("trust", listener.trust))
     }
     entrance = Entrance(
-        service=Service(handler, journal, log.record, explain),
+        service=Service(handler, journal, record, explain),
         name=str(listener.address),
         allow=peers["allow"],
         trust=peers["trust"],

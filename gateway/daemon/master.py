@@ -1,9 +1,10 @@
 """The master: opens what needs rights, starts the others, restarts and reaps them, leaves last.
 
-Decides which processes there are. Holds the listening sockets and the logs, so that a front or a
-keeper may die and be replaced without a client noticing more than its own exchange. Reads no byte
-from the network, runs no event loop but a selector, and imports nothing of the fronts before it has
-forked one: its heap stays small, and with it the cost of a fork.
+Decides which processes there are; which settings they serve is `reloading.py`'s. Holds the
+listening sockets and the logs, so that a front or a keeper may die and be replaced without a client
+noticing more than its own exchange. Reads no byte from the network, runs no event loop but a
+selector, and imports nothing of the fronts before it has forked one: its heap stays small, and with
+it the cost of a fork.
 """
 
 import gc
@@ -17,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from gateway.config.keepers import (
     front_account,
@@ -25,11 +25,19 @@ from gateway.config.keepers import (
     pools_of,
     users,
 )
+from gateway.config.load import SettingsFile
 from gateway.config.settings import Settings
-from gateway.config.tenancy import tenant_account
 from gateway.daemon import tenantlogs
+from gateway.daemon.commands import Commands
+from gateway.daemon.control import Control
+from gateway.daemon.figures import Census
+from gateway.daemon.generations import Child, Generation, Generations, Seat, tell
 from gateway.daemon.groups import Groups
-from gateway.daemon.openings import Opened, close, opened
+from gateway.daemon.introducing import Introducing
+from gateway.daemon.leaving import Leaving
+from gateway.daemon.openings import Opened, opened
+from gateway.daemon.reloading import Reloading
+from gateway.daemon.restarts import Restarts
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.daemon.signals import Signals
 from gateway.journal import Journal
@@ -37,24 +45,18 @@ from gateway.listeners.sockets import Inherited
 from gateway.process import birth, keeper, orphans
 from gateway.process.accounts import account, our_account
 from gateway.process.channel import (
-    Attach,
-    FrontLogs,
+    Born,
+    Figures,
     Idle,
-    KeeperAt,
-    LogsAt,
     Message,
-    NoKeeper,
+    Ready,
     Stop,
+    Unborn,
     WantKeeper,
     WantLogs,
 )
-from gateway.process.channel import Logs as KeeperLogs
-from gateway.process.post import Inbox, send
-from gateway.process.spec import SpawnFailed
+from gateway.process.post import Inbox
 
-FAST_DEATH = 2.0
-"""Seconds; a front that lives shorter is restarted with a growing delay."""
-DELAY_MAX = 10.0
 SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -63,21 +65,6 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGHUP,
 )
-
-
-@dataclass(slots=True)
-class Child:
-    """A process that the master started."""
-
-    pid: int
-    name: str
-    control: socket.socket
-    born: float
-    user: str = ""
-    """Whose keeper it is; "" for a front."""
-    attached: int = 0
-    """Channels that were handed to this keeper."""
-    leaving: bool = False
 
 
 class Master:
@@ -90,59 +77,99 @@ class Master:
         logs: Logs,
         listeners: Sequence[Opened],
         signals: Signals,
+        inherited: Inherited,
         *,
+        file: SettingsFile | None,
         explain: bool,
     ) -> None:
         self.signals = signals
-        self.settings = settings
         self.runtime = runtime
         self.logs = logs
-        self.listeners = listeners
         self.explain = explain
         self.journal = Journal(logs.error, "master")
         self.groups = Groups(self.journal)
         self.children: dict[int, Child] = {}
-        self.keepers: dict[str, Child] = {}
+        first = Generation(1, settings, listeners, runtime.pools(1))
+        self.generations = Generations(first)
+        self.reloading = Reloading(
+            file,
+            inherited,
+            self.generations,
+            self.children,
+            runtime,
+            logs,
+            self.journal,
+            self._start_front,
+            self._start_keeper,
+            self._prepare,
+        )
         self.inbox = Inbox()
         self.selector = selectors.DefaultSelector()
-        self.stopping = False
-        self.deadline = 0.0
-        self.delays: dict[str, float] = {}
-        self.due: list[tuple[float, Child]] = []
+        self.restarts = Restarts()
+        self.leaving = Leaving(self.generations, self.children, self.journal)
+        self.introducing = Introducing(
+            self.generations, self.leaving, self.journal, self._start_keeper
+        )
+        self.census = Census(self.generations, self.children, self.reloading, file)
+        self.commands = Commands(self.reloading, self.census, self.leaving, self._stop)
+        self.control = Control(self.selector, self.journal, self.commands.run)
+
+    @property
+    def settings(self) -> Settings:
+        """Those that serve."""
+        return self.generations.serving.settings
+
+    def _prepare(self, settings: Settings) -> None:
+        """Make what tenants need. Raises OSError in words."""
+        if settings.tenants is not None and settings.tenants.logs:
+            tenantlogs.prepare(settings.tenants.logs)
+        self.groups.expect(settings.tenants)
 
     # -- the loop ------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         birth.subreaper()
-        self.groups.expect(self.settings.tenants)
+        self._prepare(self.settings)
         # What is here now stays as long as the process. A child that never looks at it again shares
         # its pages: 8 MiB of each keeper's own become 3.
         gc.collect()
         gc.freeze()
         self.selector.register(self.signals.fd, selectors.EVENT_READ)
+        self.control.open(self.runtime.path)
         for user in users(self.settings):
             if pools_of(self.settings, user):
-                self._start_keeper(user)
+                self._start_keeper(user, self.generations.serving)
         for front in range(1, self.settings.server.front_count + 1):
-            self._start_front(f"front {front}")
-        while self.children or not self.stopping:
+            self._start_front(f"front {front}", self.generations.serving)
+        while self.children or not self.leaving.begun:
             for key, _ in self.selector.select(self._timeout()):
                 if key.fileobj == self.signals.fd:
                     self._signalled()
+                elif not isinstance(key.data, Child):
+                    self.control.handle(key)
                 elif key.data.pid in self.children:
                     self._message(key.data)
             self._restart_due()
             self.groups.sweep()
-            self._hurry()
+            self.reloading.sweep()
+            self.census.sweep()
+            self.control.sweep()
+            self.leaving.sweep()
+        self.control.close()
         self.groups.close()
         return 0
 
     def _timeout(self) -> float | None:
-        moments = [moment for moment, _ in self.due] + [self.groups.due()]
-        if self.stopping:
-            moments.append(self.deadline)
-        soonest = min(moments)
+        parts = (
+            self.restarts,
+            self.groups,
+            self.reloading,
+            self.census,
+            self.control,
+            self.leaving,
+        )
+        soonest = min(part.due() for part in parts)
         return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     def _signalled(self) -> None:
@@ -150,9 +177,9 @@ class Master:
         if signal.SIGCHLD in received:
             self._reap()
         if signal.SIGUSR1 in received:
-            self._reopen_logs()
+            self.reloading.reopen_logs()
         if signal.SIGHUP in received:
-            self.journal.write("warn", "this version does not reload; restart it to read settings")
+            self.commands.reload(lambda code, lines: None)  # the log says how it ended
         for number in received:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
@@ -160,7 +187,11 @@ class Master:
     # -- children ------------------------------------------------------------------------------
 
     def _fork(
-        self, name: str, work: Callable[[socket.socket, Journal], int], user: str = ""
+        self,
+        name: str,
+        work: Callable[[socket.socket, Journal], int],
+        user: str = "",
+        generation: int = 0,
     ) -> Child:
         """Start a child that runs `work(control socket, journal)` and exits with its result."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -168,6 +199,7 @@ class Master:
         if pid == 0:
             code = 70
             try:
+                gc.freeze()  # or a child would look through the settings of 10,000 sites
                 ours.close()
                 self._forget()
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -181,7 +213,7 @@ class Master:
                 os._exit(code)
         theirs.close()
         ours.setblocking(False)
-        child = Child(pid, name, ours, time.monotonic(), user)
+        child = Child(pid, name, ours, time.monotonic(), user, generation)
         self.children[pid] = child
         self.selector.register(ours, selectors.EVENT_READ, child)
         return child
@@ -191,39 +223,53 @@ class Master:
         open here would hide the master's death from that sibling."""
         self.signals.give_up()
         self.selector.close()
+        self.control.forget()
         for child in self.children.values():
             child.control.close()
 
-    def _start_front(self, name: str) -> None:
+    def _start_front(self, name: str, generation: Generation) -> None:
         def work(control: socket.socket, journal: Journal) -> int:
             # Imported here: asyncio and all that stands on it belong to the fronts alone.
             from gateway.daemon import front
 
+            # One that nobody listens on must be closed everywhere, or clients would wait there.
+            for other in self.generations.sockets() - {
+                each.socket for each in generation.listeners
+            }:
+                other.close()
             spec = front.FrontSpec(
-                settings=self.settings,
-                listeners=self.listeners,
+                settings=generation.settings,
+                listeners=generation.listeners,
                 access=self.logs.access,
                 explain=self.explain,
-                runtime=self.runtime.path,
+                runtime=generation.pools,
             )
             return front.run(spec, control, journal)
 
-        self._fork(name, work)
+        self._fork(name, work, generation=generation.number)
 
-    def _start_keeper(self, user: str) -> Child:
+    def _start_keeper(
+        self, user: str, generation: Generation, names: frozenset[str] = frozenset()
+    ) -> Child:
+        settings = generation.settings
+        seat = generation.seats.get(user)
+        pools = generation.pools if seat is None else seat.pools
         who = our_account() if user == our_account().name else account(user)
-        sockets = self.runtime.sockets(user, who.uid, front_account(self.settings).gid)
-        spec = self.groups.confine(keeper_spec(self.settings, user, sockets))
+        sockets = self.runtime.sockets(pools, user, who.uid, front_account(settings).gid)
+        plain = keeper_spec(settings, user, sockets, names)
+        seat = seat or generation.seats.setdefault(user, Seat(user, pools, sockets, plain))
+        seat.spec, seat.names = plain, names
+        spec = self.groups.confine(plain)
 
         def work(control: socket.socket, journal: Journal) -> int:
-            for each in self.listeners:
-                each.socket.close()
+            for each in self.generations.sockets():
+                each.close()
             os.close(self.logs.access)
             return keeper.run(spec, control, journal)
 
         child = self._fork(f"keeper {user}", work, user)
         self.groups.started(child.pid, spec)
-        self.keepers[user] = child
+        seat.keeper = child
         return child
 
     def _reap(self) -> None:
@@ -248,51 +294,52 @@ class Master:
         orphans.signal_children(signal.SIGKILL, {os.getpgrp(), *self.children})
 
     def _buried(self, child: Child, code: int) -> None:
+        self.census.last_words(child, self.inbox)
         if child.control in self.selector.get_map():
             self.selector.unregister(child.control)
         child.control.close()
         self.groups.ended(child.pid, code)
-        if self.keepers.get(child.user) is child:
-            del self.keepers[child.user]
-        if self.stopping or child.leaving:
+        self.introducing.ended(child)
+        if self.leaving.begun:
+            return
+        if child.user:
+            needed = self.generations.vacate(child)
+        else:
+            needed = self.reloading.front_ended(child, code)
+        if child.leaving:
             return
         if code or not child.user:
-            self.journal.write("error", f"{child.name} ended with {code}; it is started again")
-        if not child.user or pools_of(self.settings, child.user):
-            self._again(child)
-
-    def _again(self, child: Child) -> None:
-        """Have `child` started again: at once, or after a growing delay if it lived too shortly."""
-        now = time.monotonic()
-        delay = 0.0
-        if now - child.born < FAST_DEATH:
-            delay = min(DELAY_MAX, self.delays.get(child.name, 0.05) * 2)
-        self.delays[child.name] = delay
-        self.due.append((now + delay, child))
+            again = "; it is started again" if needed else ""
+            self.journal.write("error", f"{child.name} ended with {code}{again}")
+        if needed:
+            self.restarts.again(child)
 
     def _restart_due(self) -> None:
-        now = time.monotonic()
-        due = [child for moment, child in self.due if moment <= now]
-        if due:
-            self.due = [entry for entry in self.due if entry[0] > now]
-            for child in due:
-                try:
-                    if not child.user:
-                        self._start_front(child.name)
-                    elif child.user not in self.keepers:
-                        self._start_keeper(child.user)
-                except OSError as error:  # no descriptor, no process: there may be one soon
-                    self.journal.write("error", f"{child.name} cannot be started: {error}")
-                    child.born = time.monotonic()
-                    self._again(child)
+        for child in self.restarts.take():
+            try:
+                self._start_again(child)
+            except OSError as error:  # no descriptor, no process: there may be one soon
+                self.journal.write("error", f"{child.name} cannot be started: {error}")
+                child.born = time.monotonic()
+                self.restarts.again(child)
+
+    def _start_again(self, child: Child) -> None:
+        """Start what has ended, unless a reload has made it needless meanwhile."""
+        if not child.user:
+            if child.generation == self.generations.serving.number:
+                self._start_front(child.name, self.generations.serving)
+            return
+        generation = self.generations.vacancy(child.user)
+        if generation is not None:
+            self._start_keeper(child.user, generation)
 
     # -- messages ------------------------------------------------------------------------------
 
     def _message(self, child: Child) -> None:
         try:
             received = self.inbox.receive(child.control)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # it has closed its end with something unread; what it sent comes next
         except (ValueError, OSError) as error:
             self.journal.write("error", f"{child.name} broke its channel: {error}")
             os.kill(child.pid, signal.SIGKILL)
@@ -301,128 +348,55 @@ class Master:
             self.selector.unregister(child.control)
             return
         message, descriptors = received
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._act(child, message)
+        try:
+            if isinstance(message, Figures):
+                self.census.take(child, descriptors[0])
+            else:
+                self._act(child, message)
+        except ValueError as error:
+            self.journal.write("error", f"the figures of {child.name}: {error}")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _act(self, child: Child, message: Message) -> None:
         if isinstance(message, WantKeeper) and not child.user:
-            self._introduce(child, message.user)
+            self.introducing.keeper(child, message.user)
+        elif isinstance(message, Born) and child.user:
+            self.introducing.born(child)
+        elif isinstance(message, Unborn) and child.user:
+            self.introducing.unborn(child, message.why)
         elif isinstance(message, WantLogs) and not child.user:
-            self._open_tenant_logs(child, message.tenant)
+            self.introducing.logs(child, message.tenant)
+        elif isinstance(message, Ready) and not child.user:
+            child.ready = True
+            if not self.leaving.begun:
+                self.reloading.ready(child)
         elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
+                self.generations.vacate(child)
                 child.leaving = True
-                self.keepers.pop(child.user, None)
-                _tell(child, Stop(0.0))
+                tell(child, Stop(0.0))
         else:
             self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
 
-    def _introduce(self, front: Child, user: str) -> None:
-        """Give a front a channel to the keeper of `user`, which is started if it does not run."""
-        try:
-            who = self._account_of(user)
-            kept = self.keepers.get(who) or self._start_keeper(who)
-            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except SpawnFailed as failed:
-            _tell(front, NoKeeper(user, failed.status, failed.why))
-            return
-        except OSError as error:
-            why = f"no keeper of {user} can be started: {error.strerror or error}"
-            self.journal.write("error", why)
-            _tell(front, NoKeeper(user, 503, why))
-            return
-        with one, other:
-            _tell(kept, Attach(), one.fileno())
-            kept.attached += 1
-            _tell(front, KeeperAt(user), other.fileno())
-
-    def _account_of(self, user: str) -> str:
-        """Return the account that a front means: one of a site, or that of a tenant.
-
-        Looked up here whatever the front has seen, since a front may have been taken over. Raises
-        SpawnFailed.
-        """
-        if self.stopping:
-            raise SpawnFailed(0, "keeper", "the daemon is leaving", 503)
-        if user in users(self.settings):
-            return user
-        return tenant_account(self.settings.tenants, user)
-
-    def _open_tenant_logs(self, front: Child, name: str) -> None:
-        """Hand a front the logs of a tenant; nothing where it has none."""
-        tenants = self.settings.tenants
-        if tenants is None or not tenants.logs:
-            return
-        try:
-            who = account(tenant_account(tenants, name))
-            fds = tenantlogs.open_logs(
-                tenants.logs, who.name, who.gid, tenants.log_size, tenantlogs.FILES[:2]
-            )
-        except (SpawnFailed, OSError, KeyError) as error:
-            self.journal.write("error", f"no logs of {name}: {error}")
-            return
-        _tell(front, LogsAt(name), *fds)
-        for fd in fds:
-            os.close(fd)
-
-    # -- logs and leaving ------------------------------------------------------------------------
-
-    def _reopen_logs(self) -> None:
-        try:
-            self.logs.reopen(self.settings.log)
-        except OSError as error:
-            self.journal.write("error", f"the logs stay as they are: {error.strerror or error}")
-            return
-        for child in self.children.values():
-            if not child.user:
-                _tell(child, FrontLogs(), self.logs.error, self.logs.access)
-            else:
-                _tell(child, KeeperLogs(), self.logs.error)
+    # -- leaving ---------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """First word: finish what runs. Second: at once."""
-        now = time.monotonic()
-        limits = self.settings.limits
-        drain = 0.0 if self.stopping else limits.drain
-        self.stopping = True
-        close(self.listeners)  # the fronts close theirs; nobody waits where no answer comes
-        self.deadline = now + drain + limits.grace + 2.0
-        self.due.clear()
-        for child in self.children.values():
-            if not child.user:
-                _tell(child, Stop(drain))
-        self._stop_keepers_when_alone()
-
-    def _stop_keepers_when_alone(self) -> None:
-        if any(not child.user for child in self.children.values()):
-            return
-        for child in self.children.values():
-            if not child.leaving:
-                child.leaving = True
-                _tell(child, Stop(0.0))
-
-    def _hurry(self) -> None:
-        if not self.stopping:
-            return
-        self._stop_keepers_when_alone()
-        if time.monotonic() >= self.deadline:
-            for child in self.children.values():
-                self.journal.write("error", f"{child.name} does not leave; it is killed")
-                os.kill(child.pid, signal.SIGKILL)
-            self.deadline = time.monotonic() + 1.0
+        self.restarts.clear()
+        self.leaving.begin()
 
 
-def _tell(child: Child, message: Message, *descriptors: int) -> None:
-    try:
-        send(child.control, message.encode(), descriptors)
-    except OSError:
-        pass  # it is gone already; SIGCHLD says the rest
-
-
-def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int:
+def run(
+    settings: Settings,
+    *,
+    file: SettingsFile | None = None,
+    explain: bool = False,
+    announce: str = "",
+) -> int:
     """Run the daemon in the foreground. Return its exit code.
 
+    `file` is what `settings` were read from, and is read again on reload.
     `explain` shows the reasons of failures in the browser; `announce` is printed when it listens.
     """
     # Before anything is opened here, which would look like something that was passed to us.
@@ -453,4 +427,6 @@ def run(settings: Settings, *, explain: bool = False, announce: str = "") -> int
         journal = Journal(logs.error, "master")
         for warning in warnings:
             journal.write("warn", warning)
-        return Master(settings, runtime, logs, listeners, signals, explain=explain).run()
+        return Master(
+            settings, runtime, logs, listeners, signals, inherited, file=file, explain=explain
+        ).run()

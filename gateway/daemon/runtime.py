@@ -57,7 +57,10 @@ class Logs:
 
         Raises OSError in words; the old ones are kept then.
         """
-        fresh = open_logs(settings)
+        self.replace(open_logs(settings))
+
+    def replace(self, fresh: "Logs") -> None:
+        """Write to other files from now; the descriptors of `fresh` are closed."""
         for new, kept in ((fresh.access, self.access), (fresh.error, self.error)):
             os.dup2(new, kept, inheritable=False)
             os.close(new)
@@ -102,18 +105,33 @@ class Runtime:
             raise OSError(error.errno, text) from None
         return Runtime(named, private=False, lock=lock)
 
-    def sockets(self, user: str, uid: int, gid: int) -> bytes:
+    def pools(self, generation: int) -> str:
+        """Return the directory in which the fronts of a generation look for pools' sockets."""
+        return os.path.join(self.path, "pools", str(generation))
+
+    def sockets(self, pools: str, user: str, uid: int, gid: int) -> bytes:
         """Make the directory of the sockets of a user's pools and return its path.
 
         It belongs to the user and to the fronts' group `gid`, which the sockets in it inherit.
         """
-        path = pools_path(self.path, user)
+        path = pools_path(pools, user)
         os.makedirs(path, exist_ok=True)
-        os.chmod(os.path.dirname(path), 0o711)
+        for above in (pools, os.path.dirname(pools)):
+            os.chmod(above, 0o711)
         if os.geteuid() == 0:
             os.chown(path, uid, gid)
         os.chmod(path, 0o2750)
         return os.fsencode(path)
+
+    def share(self, pools: str, user: str, sockets: bytes) -> None:
+        """Let the fronts of a later generation find the sockets of a keeper that stays."""
+        os.makedirs(pools, exist_ok=True)
+        os.chmod(pools, 0o711)
+        os.symlink(os.fsdecode(sockets), pools_path(pools, user))
+
+    def forget(self, pools: str) -> None:
+        """Take away the directory of a generation that nobody uses any more."""
+        shutil.rmtree(pools, ignore_errors=True)
 
     def remove(self) -> None:
         """Take away what the daemon made."""

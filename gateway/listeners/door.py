@@ -126,6 +126,26 @@ class Door:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def exchanges(self) -> int:
+        """Exchanges that run now."""
+        return len(self._tasks)
+
+    async def last_requests(self, seconds: float, hurry: asyncio.Future[None]) -> None:
+        """Let each open connection ask once more, while others take the new ones.
+
+        A client may be sending a request on a connection that is idle here; were it closed now, he
+        would see an error. Returns when none is open, after `seconds`, or when `hurry` is done.
+        """
+        self.draining = True
+        end = self.loop.time() + seconds
+        # Looked at after a turn of the loop: what was accepted last may not be among them before.
+        await asyncio.sleep(LOOK)
+        while (  # noqa: ASYNC110 - looking costs less than being told by every connection
+            self.connections and self.loop.time() < end and not hurry.done()
+        ):
+            await asyncio.sleep(LOOK)
+
     async def drain(self, seconds: float) -> None:
         """Let what runs finish for at most `seconds`, then end it."""
         self.draining = True

@@ -97,16 +97,25 @@ def open_listeners(
         listeners = inherited.take(address, unsafe=unsafe)
     else:
         listeners = [open_listener(address, mode=mode, owner=owner, group=group, unsafe=unsafe)]
-    reachable = [each for each in listeners if not outside and _reaches_outside(each)]
-    if reachable:
-        text = (
-            f"cannot listen on {address}: {_place(reachable[0])} can be reached from other "
-            'machines; name in "allow" who may connect'
-        )
-        for each in listeners:
-            each.close()
-        raise OSError(errno.EPERM, text)
+    if not outside:
+        try:
+            check_reach(address, listeners)
+        except OSError:
+            for each in listeners:
+                each.close()
+            raise
     return listeners
+
+
+def check_reach(address: Address, listeners: Iterable[socket.socket]) -> None:
+    """Raise OSError, whose text names the address, if other machines can reach one of these."""
+    for each in listeners:
+        if _reaches_outside(each):
+            text = (
+                f"cannot listen on {address}: {_place(each)} can be reached from other "
+                'machines; name in "allow" who may connect'
+            )
+            raise OSError(errno.EPERM, text)
 
 
 def open_listener(
@@ -167,7 +176,7 @@ def _open_unix(path: str, rights: _Rights) -> socket.socket:
 
     The mask is that of the whole process, so no other thread may make files meanwhile.
     """
-    _remove_stale(path)
+    remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     bound = False
     try:
@@ -210,7 +219,7 @@ def remove_paths(addresses: Iterable[Address]) -> None:
                 os.unlink(address.path)
 
 
-def _remove_stale(path: str) -> None:
+def remove_stale(path: str) -> None:
     """Remove a socket that a dead process left; refuse one that is answered, or another thing."""
     try:
         kind = os.lstat(path).st_mode

@@ -295,7 +295,7 @@ class WantLogs:
     tenant: str
 
     def encode(self) -> bytes:
-        return BARE_FORM.pack(50) + self.tenant.encode()
+        return BARE_FORM.pack(52) + self.tenant.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,15 +305,70 @@ class LogsAt:
     tenant: str
 
     def encode(self) -> bytes:
-        return BARE_FORM.pack(38) + self.tenant.encode()
+        return BARE_FORM.pack(40) + self.tenant.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Master to front: others serve from now. Answer what is still asked on the connections that
+    are open, once each, finish what runs within `drain` seconds, end the rest, leave."""
+
+    drain: float
+
+    def encode(self) -> bytes:
+        return STOP_FORM.pack(39, self.drain)
+
+
+@dataclass(frozen=True, slots=True)
+class WantFigures:
+    """Master to front or keeper: say what you do and have done, by `Figures`."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(38)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Front to master: it serves."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(50)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Front or keeper to master: with it a sealed memory file, see `figures.py`."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(51)
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """Keeper to master: it is the user now, and takes orders."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(53)
+
+
+@dataclass(frozen=True, slots=True)
+class Unborn:
+    """Keeper to master: it cannot become what it should, and leaves."""
+
+    why: str
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(54) + _text(self.why)
 
 
 FromFront: TypeAlias = Order | WantPool | Release | Open
 ToFront: TypeAlias = (
     Queued | Started | Failed | Exited | Faulted | PoolAt | PoolDown | PoolUp | Leaving | Opened
 )
-FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs | LogsAt
-ToMaster: TypeAlias = Idle | WantKeeper | WantLogs
+FromMaster: TypeAlias = (
+    Attach | Stop | Retire | Logs | KeeperAt | NoKeeper | FrontLogs | LogsAt | WantFigures
+)
+ToMaster: TypeAlias = Idle | WantKeeper | WantLogs | Ready | Figures | Born | Unborn
 Message: TypeAlias = FromFront | ToFront | FromMaster | ToMaster
 
 

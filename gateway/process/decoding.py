@@ -21,9 +21,11 @@ from gateway.process.channel import (
     STOP_FORM,
     WANT_FORM,
     Attach,
+    Born,
     Exited,
     Failed,
     Faulted,
+    Figures,
     FrontLogs,
     Idle,
     KeeperAt,
@@ -39,9 +41,13 @@ from gateway.process.channel import (
     PoolDown,
     PoolUp,
     Queued,
+    Ready,
     Release,
+    Retire,
     Started,
     Stop,
+    Unborn,
+    WantFigures,
     WantKeeper,
     WantLogs,
     WantPool,
@@ -166,10 +172,14 @@ def _decode_no_keeper(data: bytes, fds: int) -> NoKeeper:
 
 
 def _decode_stop(data: bytes, fds: int) -> Stop:
+    return Stop(_drain(data))
+
+
+def _drain(data: bytes) -> float:
     drain = _exact(STOP_FORM, data)[1]
     if not 0 <= drain < 1e9:
         raise ValueError("a drain that cannot be")
-    return Stop(drain)
+    return drain
 
 
 def _bare(message: Message) -> Callable[[bytes, int], Message]:
@@ -202,10 +212,16 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     35: (1, lambda data, fds: KeeperAt(_read_text(data[1:]))),
     36: (2, _bare(FrontLogs())),
     37: (0, _decode_no_keeper),
-    38: (2, lambda data, fds: LogsAt(_read_text(data[1:]))),
+    38: (0, _bare(WantFigures())),
+    39: (0, lambda data, fds: Retire(_drain(data))),
+    40: (2, lambda data, fds: LogsAt(_read_text(data[1:]))),
     48: (0, lambda data, fds: Idle(_exact(ID_FORM, data)[1])),
     49: (0, lambda data, fds: WantKeeper(_read_text(data[1:]))),
-    50: (0, lambda data, fds: WantLogs(_read_text(data[1:]))),
+    50: (0, _bare(Ready())),
+    51: (1, _bare(Figures())),
+    52: (0, lambda data, fds: WantLogs(_read_text(data[1:]))),
+    53: (0, _bare(Born())),
+    54: (0, lambda data, fds: Unborn(_read_text(data[1:]))),
 }
 
 

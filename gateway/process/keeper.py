@@ -20,15 +20,21 @@ from gateway.journal import Journal
 from gateway.process import birth, orphans
 from gateway.process.channel import (
     Attach,
+    Born,
+    Figures,
     FromFront,
     Idle,
     Leaving,
     Logs,
+    Message,
     Open,
     Order,
     Release,
     Stop,
+    Unborn,
+    WantFigures,
 )
+from gateway.process.figures import sealed
 from gateway.process.fronts import Front
 from gateway.process.handing import Handing
 from gateway.process.loop import Loop, Timer
@@ -59,8 +65,17 @@ def run(spec: KeeperSpec, control: socket.socket, journal: Journal) -> int:
         birth.become(spec, (control.fileno(), journal.fd))
     except birth.BirthFailed as failed:
         journal.write("error", f"the keeper of {spec.user} cannot start: {failed}")
+        _tell(control, Unborn(str(failed)))
         return 1
+    _tell(control, Born())
     return Keeper(spec, control, journal).run()
+
+
+def _tell(control: socket.socket, message: Message) -> None:
+    try:
+        send(control, message.encode())
+    except OSError:
+        pass  # the master is gone: the loop learns that
 
 
 class Keeper:
@@ -177,9 +192,29 @@ class Keeper:
             os.dup2(fds[0], self._journal.fd, inheritable=self._journal.fd <= 2)
         elif isinstance(message, Stop):
             self._leave(message.drain)
+        elif isinstance(message, WantFigures):
+            self._tell_figures()
         else:
             self._journal.write("error", "from the master: a message that is not a master's")
         for fd in fds:
+            os.close(fd)
+
+    def _tell_figures(self) -> None:
+        figures = {
+            **self._scripts.figures(),
+            "zygotes": self._scripts.zygotes.count,
+            "pools": self._pools.figures(),
+        }
+        try:
+            fd = sealed(figures)
+        except OSError as error:
+            self._journal.write("error", f"no figures for the master: {error}")
+            return
+        try:
+            send(self._control, Figures().encode(), (fd,))
+        except OSError:
+            pass  # the master does not read, and takes us for silent
+        finally:
             os.close(fd)
 
     def _attach(self, fd: int) -> None:

@@ -232,6 +232,18 @@ class Pools:
         for pool in self._named:
             pool.wake()
 
+    def figures(self) -> list[dict[str, object]]:
+        """The pools, each with the workers that live beside those that it may have."""
+        return [
+            {
+                "name": pool.spec.name,
+                "workers": sum(worker.pid > 0 for worker in pool.workers),
+                "processes": len(pool.workers),
+                "down": pool.why,
+            }
+            for pool in self._all()
+        ]
+
     def introduce(self, front: Front) -> None:
         """Tell a new front what is down."""
         for pool in self._all():

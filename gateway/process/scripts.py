@@ -99,6 +99,15 @@ class Scripts:
     def groups(self) -> set[int]:
         return set(self._groups)
 
+    def figures(self) -> dict[str, object]:
+        """What runs and waits, each beside its limit."""
+        return {
+            "running": self.running,
+            "concurrency": self._concurrency,
+            "queued": self._queued,
+            "queue": self._queue,
+        }
+
     def take(self, front: Front, order: Order, fds: tuple[int, ...]) -> None:
         """Start an order, or put it in line. Its descriptors are ours to close."""
         if self.running < self._concurrency and not self._queued:

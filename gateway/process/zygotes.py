@@ -131,6 +131,11 @@ class Zygotes:
         self._past: dict[Key, Past] = {}
         self._sweeper: Timer | None = None
 
+    @property
+    def count(self) -> int:
+        """Those that live."""
+        return len(self._all)
+
     def run(
         self,
         key: Key,

@@ -111,7 +111,9 @@ def sources(routes: Sequence[Route], others: Sequence[Rule] = ()) -> Sources:
 class Target:
     """What a path was decided to be."""
 
-    __slots__ = ("follow", "handler", "key", "limits", "logs", "place", "route", "site")
+    __slots__ = (
+        "follow", "handler", "key", "kind", "limits", "logs", "place", "route", "site",
+    )  # fmt: skip
 
     def __init__(
         self, site: Site, route: Route | None, handler: Handler, place: Place, follow: bool
@@ -119,6 +121,7 @@ class Target:
         self.site = site.name
         self.route = route.name if route else ""
         self.key = route.key if route else ""
+        self.kind = route.kind if route else "static"
         self.limits = route.limits if route else site.limits
         self.logs = site.logs
         self.handler = handler
@@ -131,6 +134,7 @@ class Target:
         notes = request.notes
         notes.site = self.site
         notes.route = self.route
+        notes.kind = self.kind
         notes.limits = self.limits
         notes.logs = self.logs
         notes.place = self.place

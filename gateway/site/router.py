@@ -86,6 +86,7 @@ class Router:
             target = site.find(request.path)
         notes.site = target.site  # Target.note, written out
         notes.route = target.route
+        notes.kind = target.kind
         notes.limits = target.limits
         notes.logs = target.logs
         notes.place = target.place

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.read import BadConfig, Form, Reader, Where, duration, parse, size
+from gateway.config.read import BadConfig, Form, Reader, duration, parse, size
 from gateway.exchange import Limits
 from gateway.units import Duration, Size
+from gateway.where import Where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,6 +295,67 @@ def test_logs_in_a_directory_of_a_tenant_are_refused(daemon: Any, place: Path, t
     assert "must be a directory of root's that nobody else may write" in done.stderr
 
 
+@pytest.mark.parametrize("sandbox", ["home", "strict"])
+def test_in_a_sandbox_a_tenant_sees_its_own_alone(
+    hosting: Any, tenant: Any, other: Any, place: Path, sandbox: str
+) -> None:
+    look = (
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n"
+        f"ls -d /tmp/* {other.home} {tenant.home} {place}/www/* {place}/run/* 2>/dev/null\n"
+        "echo x > /tmp/mine && echo x > made && echo written\n"
+        f"echo x > {other.home}/made && echo broken\n"
+    )
+    for account in (tenant, other):
+        pages(account, {"look.cgi": look, "warm.cgi": WARM})
+    hosts = []
+    for host, account in (("a.example", tenant), ("b.example", tenant), ("c.example", other)):
+        root = place / "www" / host / "htdocs"
+        root.mkdir(parents=True)
+        for path in (place / "www", root.parent, root):
+            path.chmod(0o755)
+        (root / "id.cgi").write_text(ID)
+        (root / "id.cgi").chmod(0o755)
+        account.own(root.parent, root, root / "id.cgi")
+        hosts.append((host, account))
+    daemon = hosting(f'sandbox = "{sandbox}"\nlogs = "{{dir}}/logs"')
+    status, body = daemon.get(f"/~{tenant.name}/look.cgi")
+    assert status == 200, daemon.log()
+    seen = body.decode().split("\n")
+    assert "written" in seen
+    assert "broken" not in seen
+    assert str(other.home) not in seen
+    assert not any("www" in line or line.endswith((".sock", ".pid")) for line in seen), seen
+    assert not (other.home / "made").exists()
+    for _ in range(2):
+        assert daemon.get(f"/~{tenant.name}/warm.cgi")[0] == 200
+        for host, account in hosts:  # each seen when it is asked for, also by a running keeper
+            status, body = daemon.get("/id.cgi", host)
+            assert (status, body.split()[:1]) == (200, [str(account.uid).encode()]), daemon.log()
+    assert daemon.get(f"/~{tenant.name}/look.cgi")[0] == 200
+
+
+def test_a_sandbox_that_cannot_be_had_is_503_with_the_reason(
+    hosting: Any, tenant: Any, place: Path
+) -> None:
+    """A home that contains what is to be hidden from others."""
+    pages(tenant)
+    root = place / "www" / "a.example"
+    root.mkdir(parents=True)
+    shown = tenant.home.parent / "deep"
+    shown.mkdir(mode=0o755)
+    daemon = hosting('sandbox = "strict"\nlogs = "{dir}/logs"')
+    subprocess.run(["usermod", "-d", str(tenant.home.parent), tenant.name], check=True)
+    try:
+        for _ in range(3):
+            assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 503
+    finally:
+        subprocess.run(["usermod", "-d", str(tenant.home), tenant.name], check=True)
+        shown.rmdir()
+    assert "sandbox: " in daemon.log()
+    assert daemon.get(f"/~{tenant.name}/")[0] == 200  # files need no keeper
+    assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 200
+
+
 def test_a_user_of_a_site_is_a_tenant_as_well(hosting: Any, tenant: Any, place: Path) -> None:
     home = pages(tenant)
     daemon = hosting(

@@ -13,14 +13,18 @@ import pytest
 
 from gateway.process.channel import (
     AGAIN,
+    Born,
     Exited,
+    Figures,
     Idle,
     Leaving,
     Logs,
     Order,
     Queued,
     Stop,
+    WantFigures,
 )
+from gateway.process.figures import unsealed
 from gateway.process.post import Inbox, send
 
 Keep = Callable[..., Any]
@@ -42,6 +46,23 @@ def test_end_of_the_control_channel_stops_everything(kept: Any, channel: Any, li
     kept.control.close()
     assert kept.wait() == 0
     assert not lives(pid)
+
+
+def test_keeper_tells_its_figures(kept: Any, channel: Any) -> None:
+    kept.script("sleep.cgi", SLEEP)
+    start(channel, "sleep.cgi")
+    assert Inbox().receive(kept.control) == (Born(), ())
+    send(kept.control, WantFigures().encode())
+    received = Inbox().receive(kept.control)
+    assert received is not None
+    message, (fd,) = received
+    assert message == Figures()
+    try:
+        figures = unsealed(fd)
+    finally:
+        os.close(fd)
+    assert (figures["running"], figures["queued"]) == (1, 0)
+    assert figures["pools"] == []
 
 
 def test_nothing_survives_the_keeper_not_even_what_left_its_group(
@@ -126,6 +147,7 @@ def test_idle_keeper_says_how_many_fronts_it_has_seen_and_says_so_again(keep: Ke
     kept = keep(idle=0.05)
     one, other = kept.attach(), kept.attach()
     inbox = Inbox()
+    assert inbox.receive(kept.control) == (Born(), ())
     received = inbox.receive(kept.control)
     while received is not None and received[0] != Idle(2):
         received = inbox.receive(kept.control)  # told before the second was attached
