@@ -18,6 +18,7 @@ FLOORS = {
     "address": 1,
     "meter": 1,
     "journal": 1,
+    "reading": 1,
     "process": 2,
     "guests": 2,
     "backends": 3,
