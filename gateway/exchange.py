@@ -115,7 +115,9 @@ class Notes:
     The one mutable part of a request: whoever learns something writes it here.
     """
 
-    __slots__ = ("cpu", "exit_status", "limits", "memory", "place", "route", "script", "site")
+    __slots__ = (
+        "cpu", "exit_status", "limits", "memory", "place", "route", "script", "site", "user"
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -126,6 +128,8 @@ class Notes:
         self.route = ""
         self.script = ""
         """The script or pool that answered, as text safe to log."""
+        self.user = b""
+        """Whose password was right here; a front server's own word for it is in the params."""
         self.exit_status: int | None = None
         """0-255, or minus the signal that ended it."""
         self.cpu = 0.0

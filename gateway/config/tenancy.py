@@ -65,6 +65,7 @@ def as_tenant(spec: KeeperSpec, settings: TenantsSettings) -> KeeperSpec:
         start=settings.start,
         interpreters=encoded(settings.interpreters),
         environment=encoded(settings.environment),
+        own_settings=settings.own_settings,
     )
     allowance = Allowance(
         memory=settings.memory,

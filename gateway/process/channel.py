@@ -28,12 +28,16 @@ WHY_MAX = 4 << 10
 """Longest reason in a message, in bytes; what is over is cut."""
 
 OPEN = 4
+WANT_TERMS = 8
+CHECK = 9
 EXITED = 18
-"""The first bytes of an `Open` and of an `Exited`."""
+"""The first bytes of an `Open`, a `WantTerms`, a `Check` and an `Exited`."""
 
 ORDER_FORM = struct.Struct("=BBIHH")
 ID_FORM = struct.Struct("=BI")
 WANT_FORM = struct.Struct("=BIH")
+CHECK_FORM = struct.Struct("=BHHH")
+CHECKED_FORM = struct.Struct("=BB")
 FAILED_FORM = struct.Struct("=BIiHBH")
 EXITED_FORM = struct.Struct("=BIhdQ")
 NAMED_FORM = struct.Struct("=BH")
@@ -88,6 +92,38 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class WantTerms:
+    """Front to keeper: what has this tenant decided for itself? With it a socket for the answer:
+    `TermsAre`, or `Failed` with the reason why not (its id 0)."""
+
+    name: str
+    """As "~alice" or "@example.org"."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(WANT_TERMS) + self.name.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Front to keeper: is this a password of this user? With it a socket for the answer: `Checked`,
+    or `Failed` (its id 0) where nobody can say, or nobody may ask so often."""
+
+    name: str
+    area: bytes
+    """The path that it is asked for, as it stands in the tenant's settings."""
+    origin: bytes
+    """Who asks: failures are counted by it."""
+    user: bytes
+    password: bytes
+
+    def encode(self) -> bytes:
+        name = self.name.encode()
+        head = CHECK_FORM.pack(CHECK, len(name), len(self.area), len(self.origin))
+        said = self.user + b":" + self.password
+        return b"".join((head, name, self.area, self.origin, said))
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Front to keeper: the exchange is over. What still runs for it is stopped."""
 
@@ -139,6 +175,27 @@ class Opened:
 
     def encode(self) -> bytes:
         return BARE_FORM.pack(24)
+
+
+@dataclass(frozen=True, slots=True)
+class TermsAre:
+    """Keeper to front, over the socket that came with `WantTerms`."""
+
+    data: bytes
+    """As `terms.encode` gives it; not looked at here."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(28) + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Keeper to front, over the socket that came with `Check`."""
+
+    right: bool
+
+    def encode(self) -> bytes:
+        return CHECKED_FORM.pack(29, self.right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +334,20 @@ class FrontLogs:
         return BARE_FORM.pack(36)
 
 
-FromFront: TypeAlias = Order | WantPool | Release | Open
+Asked: TypeAlias = WantTerms | Check
+FromFront: TypeAlias = Order | WantPool | Release | Open | Asked
 ToFront: TypeAlias = (
-    Queued | Started | Failed | Exited | PoolAt | PoolDown | PoolUp | Leaving | Opened
+    Queued
+    | Started
+    | Failed
+    | Exited
+    | PoolAt
+    | PoolDown
+    | PoolUp
+    | Leaving
+    | Opened
+    | TermsAre
+    | Checked
 )
 FromMaster: TypeAlias = Attach | Stop | Logs | KeeperAt | NoKeeper | FrontLogs
 ToMaster: TypeAlias = Idle | WantKeeper

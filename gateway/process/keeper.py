@@ -2,8 +2,8 @@
 
 Decides the life of the keeper itself: what the master may tell it, when it is idle, and how it
 leaves so that nothing stays behind. Scripts are in `scripts.py`, worker pools in `pools.py`, files
-that a front asks for in `handing.py`. It trusts its own `KeeperSpec` alone. Selector loop, no
-asyncio, small heap.
+that a front asks for in `handing.py`, a tenant's own settings and passwords in `checks.py`. It
+trusts its own `KeeperSpec` alone. Selector loop, no asyncio, small heap.
 
 Leaving (Stop from the master, SIGTERM, or the end of the control channel, which says that the
 master is dead): no new orders; what runs may finish for `drain` seconds; then TERM to all, `grace`
@@ -21,6 +21,7 @@ from gateway.journal import Journal
 from gateway.process import birth, orphans
 from gateway.process.channel import (
     Attach,
+    Check,
     FromFront,
     Idle,
     Leaving,
@@ -29,7 +30,9 @@ from gateway.process.channel import (
     Order,
     Release,
     Stop,
+    WantTerms,
 )
+from gateway.process.checks import Checks
 from gateway.process.fronts import Front
 from gateway.process.handing import Handing
 from gateway.process.loop import Loop, Timer
@@ -80,6 +83,7 @@ class Keeper:
         self._scripts = Scripts(spec, self._loop, journal)
         self._pools = Pools(spec, self._loop, journal, self._scripts.roots, self._fronts)
         self._handing = Handing(spec.user, spec.files)
+        self._checks = Checks(self._scripts.roots.own, journal)
         self._active = time.monotonic()
         self._leaving: Timer | None = None
         """Set once the keeper leaves: what happens next."""
@@ -101,6 +105,7 @@ class Keeper:
         for front in self._fronts:
             front.close()
         self._pools.close()
+        self._checks.close()
         self._scripts.close()
         self._loop.close()
         self._control.close()
@@ -149,7 +154,11 @@ class Keeper:
     def _ended(self, pid: int, status: int, usage: struct_rusage) -> None:
         if self._scripts.reaped(pid, status, usage):
             self._active = time.monotonic()
-        elif not (self._scripts.zygotes.reaped(pid, status) or self._pools.reaped(pid, status)):
+        elif not (
+            self._scripts.zygotes.reaped(pid, status)
+            or self._pools.reaped(pid, status)
+            or self._checks.reaped(pid, status)
+        ):
             self._scripts.sweep()
 
     # What the master says.
@@ -208,6 +217,13 @@ class Keeper:
             # Also while it leaves: the script that names the file was of this keeper.
             self._active = time.monotonic()
             self._handing.answer(message, fds[0])
+            return
+        if isinstance(message, WantTerms | Check):
+            self._active = time.monotonic()
+            if self._leaving is None:
+                self._checks.answer(message, fds[0])
+            else:
+                os.close(fds[0])  # without an answer: the next keeper gives one
             return
         if self._leaving is not None:
             if isinstance(message, Order):

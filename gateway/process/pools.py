@@ -86,6 +86,8 @@ class Pool:
         self.spec = spec
         self.file = (0, 0, 0, 0)
         """Of a pool found by file: which file it was."""
+        self.root: examine.Root | None = None
+        """And below which directory, whose settings its workers have."""
         self.used = time.monotonic()
         self.why = ""
         """Why it is down; "" while it is not."""
@@ -285,9 +287,12 @@ class Pools:
             _directory(self._spec.sockets)
             spec = _spec_for(found, root, self._spec.sockets + b"/" + name)
             pool = self._found[found.path] = self._pool(spec)
-        elif pool.file != found.file:
-            pool.restart(_spec_for(found, root, pool.spec.socket))
+        elif pool.file != found.file or pool.root is not root:
+            spec = _spec_for(found, root, pool.spec.socket)
+            if pool.file != found.file or pool.spec != spec:
+                pool.restart(spec)
         pool.file = found.file
+        pool.root = root
         pool.wake()
         return pool
 

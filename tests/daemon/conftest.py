@@ -164,10 +164,12 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts a daemon with these sites; `{dir}` is the test's directory."""
     started: list[Daemon] = []
 
-    def start(sites: str, head: str = "", fronts: int = 1, listen: str = "") -> Daemon:
+    def start(
+        sites: str, head: str = "", fronts: int = 1, listen: str = "", user: str = ""
+    ) -> Daemon:
         port = _free_port()
         text = (
-            f'[server]\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n'
+            f'[server]\nuser = "{user}"\nfronts = {fronts}\nruntime = "{tmp_path}/run"\n'
             f'[listen]\nhttp = ["127.0.0.1:{port}"]\n{listen}'
             f'[log]\naccess = "{tmp_path}/access.log"\nerror = "{tmp_path}/error.log"\n'
             + head
