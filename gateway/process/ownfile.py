@@ -128,7 +128,8 @@ class OwnFiles:
             seen = identity(info)
             if known is not None and known.seen == seen:
                 return known._replace(until=until)
-            if known is not None and 0 <= time.time() - info.st_ctime_ns / 1e9 < WRITTEN:
+            fresh = 0 <= time.time() - info.st_ctime_ns / 1e9 < WRITTEN
+            if fresh and known is not None and (known.failed or known.own is not _NONE):
                 return known._replace(until=time.monotonic() + WRITTEN, seen=None)
             if why := _unfit(info):
                 return _wrong(until, seen if settled(info) else None, f"{file}: {why}")
