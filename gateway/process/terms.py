@@ -20,6 +20,8 @@ REDIRECTS_MAX = 200
 EXPIRES_MAX = 100
 ERRORS_MAX = 60
 AUTH_MAX = 50
+NAME_MAX = 255
+"""Longest name of a file on Linux."""
 PATH_MAX = 1000
 """Bytes of a path, a target or a realm."""
 AGE_MAX = 10 * 366 * 86400
@@ -46,6 +48,8 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
 
 
 def _folded(name: bytes) -> bytes:
+    if len(name) > NAME_MAX:
+        return name  # no file can be called so, and to normalize much costs the square of it
     text = name.decode("utf-8", "surrogateescape").casefold().rstrip(". ")
     return unicodedata.normalize("NFD", text).encode("utf-8", "surrogateescape")
 
@@ -89,7 +93,7 @@ def wrong_index(name: bytes) -> str:
     """Return why this cannot be the name of an index file; "" if it can."""
     if (
         not name
-        or len(name) > 255
+        or len(name) > NAME_MAX
         or b"/" in name
         or name.startswith(b".")
         or _CONTROL.search(name)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from gateway.exchange import Ready, Refused, Request, Response
 from gateway.site.discovery import Discovery
-from gateway.site.following import Following
+from gateway.site.following import REDIRECTS, Following
 from gateway.site.map import Route, Site, SiteMap, sources
 
-__all__ = ["Later", "Route", "Router", "Site", "sources"]
+__all__ = ["REDIRECTS", "Later", "Route", "Router", "Site", "sources"]
 
 _OPTIONS = Ready(
     Response(status=200, headers=((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),))

@@ -384,7 +384,7 @@ def test_no_spelling_of_a_path_gets_around_the_password(
 
 
 def test_right_password_lets_in_and_the_script_learns_the_name_alone(
-    house: House, members: str, alice: Tenant
+    house: House, members: str, wait: Wait
 ) -> None:
     said = basic("bob", "secret")
     assert house.ask(members, said)[::2] == (200, "inside")
@@ -395,7 +395,7 @@ def test_right_password_lets_in_and_the_script_learns_the_name_alone(
     assert "AUTH_TYPE=Basic\n" in body
     assert "HTTP_AUTHORIZATION" not in body
     access = (house.daemon.directory / "access.log").read_text
-    assert " - bob [" in access()
+    wait(lambda: access().count(" - bob [") == 3, "the access log names the user")
 
 
 def test_without_protection_a_name_in_the_request_is_nothing(house: House, alice: Tenant) -> None:

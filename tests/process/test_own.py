@@ -1,6 +1,7 @@
 """A tenant's own settings, as bytes: what they become, what is refused, what it costs."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,14 @@ def test_whole_file_is_read() -> None:
     assert terms.expires == ((b"*.css", 604800), (b"*", 600))
     assert terms.error_pages == {404: b"/errors/404.html"}
     assert terms.auth == (Area(b"/private/", b"Members"), Area(b"/more/", b"Private"))
+
+
+def test_example_of_the_readme_is_right() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.partition("### A tenant's own settings\n")[2]
+    own = parse(section.partition("```toml\n")[2].partition("```")[0].encode())
+    for item in fields(Own):
+        assert getattr(own, item.name), item.name
 
 
 def test_empty_file_decides_nothing() -> None:
