@@ -282,9 +282,13 @@ def _alone(kept: set[int]) -> None:
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (least, least))
     # The keeper's channels must end with the keeper, whatever becomes of this process.
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # there is no /proc where this user is confined
+        numbers = list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    for number in numbers:
+        if number > 2 and number not in kept:
             try:
-                os.close(int(name))
+                os.close(number)
             except OSError:
                 pass  # the one that listed them

@@ -117,7 +117,7 @@ def house(
             os.chown(directory, tenant.uid, tenant.gid)
         tenant.put("index.html", f"pages of {tenant.name}")
     tmp_path.chmod(0o755)
-    sites = f'[tenants]\nuserdir = "{base}/*/public_html"\n'
+    sites = f'[tenants]\nuserdir = "{base}/*/public_html"\nhosts = "{base}/{{host}}/htdocs"\n'
     started = daemon(sites, user="www-data")
     yield House(started, base)
     for tenant in accounts:
@@ -199,6 +199,27 @@ def test_scripts_start_as_the_tenant_says(house: House, alice: Tenant) -> None:
     assert variables["GREETING"] == "hello"
     assert variables["REQUEST_METHOD"] == "GET"
     assert variables["QUERY_STRING"] == ""
+
+
+def test_host_of_a_tenant_has_settings_too(house: House, alice: Tenant) -> None:
+    host = f"{alice.name}.example"
+    pages = house.base / host / "htdocs"
+    pages.mkdir(parents=True)
+    os.chown(pages, alice.uid, alice.gid)
+    site = Tenant(alice.name, alice.uid, alice.gid, pages)
+    site.settings('redirects = { "/a" = "/b" }\nauth = { path = "/p" }\nindex = ["x"]\n')
+    site.put("x", "start")
+    site.put("p/y", "y")
+    site.put(".htpasswd", SECRET)
+    named = {"Host": host}
+    assert house.ask("/", named)[::2] == (200, "start")
+    assert house.ask("/a", named)[1]["location"] == "/b"
+    for path in ("/p", "/p/y", "//p/y", "/%70/y", f"/~{alice.name}/../p/y"):
+        assert house.status(path, named) in (401, 404)
+    assert house.status("/p/y", named) == 401
+    assert house.ask("/p/y", named | basic("bob", "secret"))[::2] == (200, "y")
+    assert house.status("*", named) == 400
+    shutil.rmtree(pages.parent)
 
 
 def test_changes_show_without_a_restart_and_so_does_their_end(
