@@ -286,9 +286,9 @@ def _alone(kept: set[int]) -> None:
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # there is no /proc where this user is confined
         numbers = list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
-    for number in numbers:
-        if number > 2 and number not in kept:
+    for fd in numbers:
+        if fd > 2 and fd not in kept:
             try:
-                os.close(number)
+                os.close(fd)
             except OSError:
                 pass  # the one that listed them

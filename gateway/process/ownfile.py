@@ -24,7 +24,7 @@ SETTLED = 1.0
 """Seconds since its last change after which a further change surely shows in its times."""
 WRITTEN = 0.25
 """Seconds since its last change for which it may be half written: an editor that empties the file
-and writes it anew must not take a password protection away in between."""
+and writes it anew must not take a password protection away in between; nor one that removes it."""
 KEPT = 200
 """Directories of one tenant whose file is remembered."""
 _ATTEMPTS = 3
@@ -37,6 +37,8 @@ _NONE = Own()
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, both times and size: another value is another content."""
+
+_GONE: Identity = (0, 0, 0, 0, 0)
 
 
 def identity(info: os.stat_result) -> Identity:
@@ -54,6 +56,11 @@ class _Known(NamedTuple):
     """None: there is no file, or it may have changed unseen."""
     own: Own
     failed: SpawnFailed | None
+
+    @property
+    def decides(self) -> bool:
+        """Whether there was a file, right or wrong."""
+        return self.failed is not None or self.own is not _NONE
 
 
 class OwnFiles:
@@ -75,8 +82,9 @@ class OwnFiles:
             if known is None and len(self._known) >= KEPT:
                 self._known.pop(next(iter(self._known)))
             known = self._known[name] = self._look(name, known)
-        if known.failed is not None:
-            raise known.failed
+        if (failed := known.failed) is not None:
+            # Made anew: one that is raised again and again holds on to more frames each time.
+            raise SpawnFailed(failed.errno, failed.step, failed.why, failed.status)
         return known.own
 
     def home(self, name: str) -> tuple[int, bytes]:
@@ -113,7 +121,7 @@ class OwnFiles:
                 if found is not None:
                     return found
         except FileNotFoundError:
-            return _Known(until, None, _NONE, None)
+            return _gone(known, until)
         except OSError as error:
             return _wrong(until, None, f"{file}: {_words(error)}")
         finally:
@@ -129,7 +137,7 @@ class OwnFiles:
             if known is not None and known.seen == seen:
                 return known._replace(until=until)
             fresh = 0 <= time.time() - info.st_ctime_ns / 1e9 < WRITTEN
-            if fresh and known is not None and (known.failed or known.own is not _NONE):
+            if fresh and known is not None and known.decides:
                 return known._replace(until=time.monotonic() + WRITTEN, seen=None)
             if why := _unfit(info):
                 return _wrong(until, seen if settled(info) else None, f"{file}: {why}")
@@ -147,6 +155,14 @@ class OwnFiles:
             return _Known(until, kept, known.own if known and same else read, None)
         except BadConfig as bad:
             return _wrong(until, kept, own.told(bad))
+
+
+def _gone(known: _Known | None, until: float) -> _Known:
+    """Return what counts when there is no file: for a moment still what did."""
+    now = time.monotonic()
+    if known is None or not known.decides or (known.seen == _GONE and now >= known.until):
+        return _Known(until, None, _NONE, None)
+    return known if known.seen == _GONE else known._replace(until=now + WRITTEN, seen=_GONE)
 
 
 def _wrong(until: float, seen: Identity | None, why: str) -> _Known:

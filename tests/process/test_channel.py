@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from gateway.process import channel
 from gateway.process.channel import (
     Attach,
+    Check,
+    Checked,
     Exited,
     Failed,
     Idle,
@@ -27,7 +29,9 @@ from gateway.process.channel import (
     Release,
     Started,
     Stop,
+    TermsAre,
     WantPool,
+    WantTerms,
     environment_block,
     environment_pairs,
 )
@@ -41,6 +45,11 @@ MESSAGES: list[tuple[Message, int]] = [
     (Open("site/1/file0", b"a/b.pdf"), 1),
     (Open("", b"x"), 1),
     (Opened(), 1),
+    (WantTerms("~alice"), 1),
+    (TermsAre(b"{}"), 0),
+    (Check("~alice", b"/private/", b"192.0.2.1", b"bob", b"se:cret"), 1),
+    (Checked(True), 0),
+    (Checked(False), 0),
     (Release(7), 0),
     (Queued(7), 0),
     (Started(7), 0),

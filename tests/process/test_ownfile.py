@@ -129,6 +129,30 @@ def test_file_is_read_again_when_it_changed_and_not_before(files: OwnFiles, page
     until(lambda: files.of(NAME, now=True).start == "warm")
 
 
+def test_file_that_is_replaced_by_way_of_none_counts_in_between(
+    files: OwnFiles, pages: Path
+) -> None:
+    file = pages / ".gateway.toml"
+    put(file, 'start = "exec"\n')
+    assert files.of(NAME).start == "exec"
+    file.unlink()
+    for _ in range(3):
+        assert files.of(NAME, now=True).start == "exec"
+    until(lambda: files.of(NAME, now=True).start is None)
+    put(file, 'start = "warm"\n')
+    assert files.of(NAME, now=True).start == "warm"
+
+
+def test_refusals_of_one_file_do_not_pile_up(files: OwnFiles, pages: Path) -> None:
+    put(pages / ".gateway.toml", "nonsense")
+    raised = []
+    for _ in range(3):
+        with pytest.raises(SpawnFailed) as caught:
+            files.of(NAME)
+        raised.append(caught.value)
+    assert len(set(map(id, raised))) == 3
+
+
 def until(true: Callable[[], object]) -> None:
     end = time.monotonic() + 20
     while not true():
