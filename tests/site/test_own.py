@@ -38,7 +38,9 @@ from gateway.process.own import parse
 from gateway.process.post import Inbox, send
 from gateway.process.remote import RemoteKeeper
 from gateway.process.terms import Terms, encode
+from gateway.site import discovery as site_discovery
 from gateway.site import own as site_own
+from gateway.site.discovery import Discovery
 from gateway.site.map import Route, Site
 from gateway.site.own import OwnSite, Seen
 
@@ -382,12 +384,42 @@ def test_ages_count_for_files_and_privately_behind_a_password(lodging: Lodging) 
     visit(lodging, asked_of(AUTH + 'expires = { "*.txt" = "1 min" }\n'), work)
 
 
-def test_settings_are_looked_for_once_more_before_they_are_taken_to_be_gone() -> None:
-    site = OwnSite.__new__(OwnSite)
-    site._missing = False
-    assert [site.missed(), site.missed()] == [True, False]
-    site.saw(Seen((1, 1, 1, 1, 1), 0.0))
-    assert site.missed()
+def test_settings_are_looked_for_once_more_before_they_are_taken_to_be_gone(
+    lodging: Lodging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_discovery, "LOOK_OWN", 0.0)  # each time it is asked
+    pages = tmp_path / "al" / "pages"
+    pages.mkdir(parents=True)
+
+    async def nobody() -> socket.socket:
+        raise ConnectionError
+
+    discovery = Discovery(
+        userdir=f"{tmp_path}/*/pages",
+        hosts="",
+        symlinks="none",
+        least=(0, 0),
+        compose=lambda name, home: lodging.compose(Terms()),
+        own=lambda name, home: OwnSite(
+            name, (b"~al",), lodging.compose, RemoteKeeper(nobody), lodging.journal
+        ),
+    )
+
+    def found() -> object:
+        site = discovery.userdir(b"/~al/")
+        assert site is not None
+        return site.own
+
+    assert found() is None
+    (pages / ".gateway.toml").symlink_to("nowhere")  # it counts as one: the keeper says what it is
+    own = found()
+    assert own is not None
+    assert found() is own
+    (pages / ".gateway.toml").unlink()
+    assert found() is own
+    assert found() is None
+    os.mkfifo(pages / ".gateway.toml")
+    assert found() not in (None, own)
 
 
 def test_ready_answers_get_their_age_too() -> None:
