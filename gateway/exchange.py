@@ -138,6 +138,7 @@ class Notes:
         "route",
         "script",
         "site",
+        "user",
     )
 
     def __init__(self, limits: Limits) -> None:
@@ -153,6 +154,8 @@ class Notes:
         """What kind of route it was: "static", "script" or "app"."""
         self.script = ""
         """The script or pool that answered, as text safe to log."""
+        self.user = b""
+        """Whose password was right here; a front server's own word for it is in the params."""
         self.exit_status: int | None = None
         """0-255, or minus the signal that ended it."""
         self.cpu = 0.0

@@ -1,6 +1,6 @@
 """Floor 1: sizes and times as types, so that a settings reader knows which unit a number needs.
 
-Decides nothing; `config/read.py` turns "64 MiB" into `Size`, "30 s" into `Duration` and
+Decides nothing; `reading.py` turns "64 MiB" into `Size`, "30 s" into `Duration` and
 "150 %" into `Share`.
 """
 

@@ -19,6 +19,7 @@ FLOORS = {
     "meter": 1,
     "where": 1,
     "journal": 1,
+    "reading": 1,
     "process": 2,
     "guests": 2,
     "backends": 3,

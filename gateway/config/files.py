@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.config.read import BadConfig, Problems, Table, parse
 from gateway.exchange import Limits
+from gateway.reading import BadConfig, Problems, Table, parse
 from gateway.site.site import SiteSettings
 from gateway.where import Where
 

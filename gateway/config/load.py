@@ -17,8 +17,6 @@ from gateway.address import Address
 from gateway.backends.pool import PoolSettings
 from gateway.config import paths
 from gateway.config.files import Files, Known, Memory, Part
-from gateway.config.read import LATER, BadConfig, Problems, Table
-from gateway.config.read import unknown as unknown_key
 from gateway.config.settings import (
     READER,
     ListenSettings,
@@ -28,6 +26,8 @@ from gateway.config.settings import (
 )
 from gateway.exchange import Limits
 from gateway.listeners.listening import Listener, RelayListener
+from gateway.reading import LATER, BadConfig, Problems, Table
+from gateway.reading import unknown as unknown_key
 from gateway.site.site import RouteSettings, SiteSettings
 from gateway.site.tenants import TenantsSettings
 from gateway.where import Where

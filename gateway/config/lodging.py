@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from gateway.backends.cgi import Cgi, CgiSettings
 from gateway.backends.copies import Shelf
+from gateway.backends.expiry import Expiring
 from gateway.backends.files import FileWorkers
 from gateway.backends.sendfile import Sendfile, SendfileSettings
 from gateway.backends.sources import Elsewhere
@@ -23,12 +24,17 @@ from gateway.journal import Journal
 from gateway.listeners.ownlogs import OwnLogsRegistry
 from gateway.process.remote import RemoteKeeper
 from gateway.process.tenants import Home, route_key
+from gateway.process.terms import Terms
 from gateway.site.discovery import Discovery
 from gateway.site.map import Route, Site, sources
+from gateway.site.own import OwnSite
 from gateway.site.tenants import TenantsSettings
 
 CACHE = 32 << 20
 """Bytes of memory for the small files of all tenants of a front."""
+
+PLAIN = Terms()
+"""Those of a tenant that has decided nothing itself."""
 
 
 class Lodging:
@@ -64,9 +70,19 @@ class Lodging:
             symlinks=tenants.symlinks,
             least=(tenants.min_uid, tenants.min_gid),
             compose=self.site,
+            own=self.own if tenants.own_settings else None,
         )
 
-    def site(self, name: str, home: Home) -> Site:
+    def own(self, name: str, home: Home) -> OwnSite:
+        """Return what answers for the tenant `name` while it has settings of its own."""
+        prefix = (os.fsencode(name),) if name.startswith("~") else ()
+
+        def compose(terms: Terms) -> Site:
+            return self.site(name, home, terms)
+
+        return OwnSite(name, prefix, compose, self._keeper(name), self._journal)
+
+    def site(self, name: str, home: Home, terms: Terms = PLAIN) -> Site:
         """Compose the site of the tenant `name`."""
         tenants = self._tenants
         at = os.fsencode(name) if name.startswith("~") else b""
@@ -92,13 +108,13 @@ class Lodging:
             kind="static",
             root=home.base,
             below=home.below,
-            handler=static,
+            handler=Expiring(static, terms.expires) if terms.expires else static,
             limits=self._settings.limits,
         )
         return Site(
             name=name,
             root=home.path,
-            index=tuple(map(os.fsencode, tenants.index)),
+            index=tuple(map(os.fsencode, tenants.index)) if terms.index is None else terms.index,
             routes=(*programs, files),
             limits=self._settings.limits,
             symlinks=tenants.symlinks,

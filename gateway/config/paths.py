@@ -7,7 +7,7 @@ passes through, to be refused by `read.py` as it was written.
 import os
 from collections.abc import Callable
 
-from gateway.config.read import Table
+from gateway.reading import Table
 
 
 def _absolute(base: str, value: object) -> object:

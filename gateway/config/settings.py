@@ -12,11 +12,11 @@ from typing import Literal
 
 from gateway.address import Address, parse_address
 from gateway.backends.pool import PoolSettings
-from gateway.config.read import Form, Reader
 from gateway.exchange import Limits, Via
 from gateway.listeners.accesslog import Format
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
 from gateway.listeners.sockets import Mode, parse_mode
+from gateway.reading import Form, Reader
 from gateway.site.site import SiteSettings
 from gateway.site.tenants import TenantsSettings
 

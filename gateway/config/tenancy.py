@@ -69,6 +69,7 @@ def as_tenant(spec: KeeperSpec, settings: TenantsSettings, names: Iterable[str])
         start=settings.start,
         interpreters=encoded(settings.interpreters),
         environment=encoded(settings.environment),
+        own_settings=settings.own_settings,
     )
     return replace(
         spec,

@@ -15,7 +15,6 @@ from gateway import __version__
 from gateway.address import Address, is_loopback
 from gateway.backends.pool import PoolSettings
 from gateway.config.load import SettingsFile, load
-from gateway.config.read import BadConfig
 from gateway.config.settings import ListenSettings, Settings
 from gateway.config.snippet import SERVERS, snippet
 from gateway.daemon import asking, fcgiwrap, groups, master
@@ -25,6 +24,7 @@ from gateway.journal import visible
 from gateway.listeners.listening import HttpListener, Listener, RelayListener
 from gateway.process.kernel import landlock_version
 from gateway.process.landlock import describe
+from gateway.reading import BadConfig
 from gateway.site.site import RouteSettings, SiteSettings
 from gateway.site.tenants import TenantsSettings
 

@@ -60,7 +60,12 @@ class Examination:
 
     def work(self, tell: Tell, stop: int) -> None:
         """Tell each check, for `restored`; be gone when `stop` becomes readable."""
-        root = Roots(self.spec)[self.place.key]
+        try:
+            root = Roots(self.spec).get(self.place.key)
+        except SpawnFailed as failed:  # the tenant's own settings are wrong
+            tell(_flat(Check("FAIL", "own settings", failed.why)))
+            return
+        assert root is not None  # its place was made from the same settings
         script = os.fsencode(self.place.file)[len(root.spec.root) :].lstrip(b"/")
         checks, found = checkup.look(root, script, self.spec.user)
         right = all(check.level != "FAIL" for check in checks)

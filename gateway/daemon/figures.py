@@ -17,8 +17,11 @@ from gateway.daemon import report
 from gateway.daemon.generations import Child, Generations, tell
 from gateway.daemon.reloading import Reloading
 from gateway.meter import Counts, Meter
-from gateway.process.channel import Figures, WantFigures
 from gateway.process.figures import FIGURES_MAX, unsealed
+from gateway.process.mastering import (
+    Figures,
+    WantFigures,
+)
 from gateway.process.post import Inbox
 
 PATIENCE = 1.0

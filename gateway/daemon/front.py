@@ -35,7 +35,9 @@ from gateway.listeners.scgi import ScgiConnection
 from gateway.listeners.sockets import BACKLOG
 from gateway.meter import Meter
 from gateway.process.accounts import Account
-from gateway.process.channel import Retire
+from gateway.process.mastering import (
+    Retire,
+)
 from gateway.wire.http_request import HeadLimits
 
 FDS_EACH = 4

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from gateway.config.keepers import keeper_spec, pools_of, users
 from gateway.config.settings import Settings
 from gateway.daemon.openings import Opened
-from gateway.process.channel import Message
+from gateway.process.channel import (
+    Message,
+)
 from gateway.process.post import send
 from gateway.process.spec import KeeperSpec
 

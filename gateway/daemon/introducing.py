@@ -17,7 +17,13 @@ from gateway.daemon.generations import Child, Generation, Generations, tell
 from gateway.daemon.leaving import Leaving
 from gateway.journal import Journal
 from gateway.process.accounts import account
-from gateway.process.channel import Attach, KeeperAt, LogsAt, NoKeeper, Stop
+from gateway.process.mastering import (
+    Attach,
+    KeeperAt,
+    LogsAt,
+    NoKeeper,
+    Stop,
+)
 from gateway.process.spec import SpawnFailed
 
 _Start = Callable[[str, Generation, frozenset[str]], Child]

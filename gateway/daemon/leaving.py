@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from gateway.daemon.generations import Child, Generations, tell
 from gateway.daemon.openings import close
 from gateway.journal import Journal
-from gateway.process.channel import Stop
+from gateway.process.mastering import (
+    Stop,
+)
 
 
 class Leaving:

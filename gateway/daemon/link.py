@@ -10,11 +10,15 @@ import socket
 from collections.abc import Callable, Mapping
 
 from gateway.process.channel import (
+    Message,
+)
+from gateway.process.descriptors import Descriptors
+from gateway.process.figures import sealed
+from gateway.process.mastering import (
     Figures,
     FrontLogs,
     KeeperAt,
     LogsAt,
-    Message,
     NoKeeper,
     Ready,
     Retire,
@@ -23,8 +27,6 @@ from gateway.process.channel import (
     WantKeeper,
     WantLogs,
 )
-from gateway.process.descriptors import Descriptors
-from gateway.process.figures import sealed
 from gateway.process.post import Inbox, send
 from gateway.process.spec import SpawnFailed
 

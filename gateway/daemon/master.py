@@ -45,10 +45,12 @@ from gateway.listeners.sockets import Inherited
 from gateway.process import birth, keeper, orphans
 from gateway.process.accounts import account, our_account
 from gateway.process.channel import (
+    Message,
+)
+from gateway.process.mastering import (
     Born,
     Figures,
     Idle,
-    Message,
     Ready,
     Stop,
     Unborn,
@@ -199,7 +201,6 @@ class Master:
         if pid == 0:
             code = 70
             try:
-                gc.freeze()  # or a child would look through the settings of 10,000 sites
                 ours.close()
                 self._forget()
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

@@ -15,15 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config.keepers import pools_of, users
 from gateway.config.load import SettingsFile
-from gateway.config.read import BadConfig
 from gateway.config.settings import Settings
 from gateway.daemon.generations import Child, Generation, Generations, fixed, tell
 from gateway.daemon.openings import Opened, leave, renewed, set_rights
 from gateway.daemon.runtime import Logs, Runtime, open_logs
 from gateway.journal import Journal
 from gateway.listeners.sockets import Inherited
-from gateway.process.channel import FrontLogs, Retire, Stop
-from gateway.process.channel import Logs as KeeperLogs
+from gateway.process.mastering import (
+    FrontLogs,
+    Retire,
+    Stop,
+)
+from gateway.process.mastering import (
+    Logs as KeeperLogs,
+)
+from gateway.reading import BadConfig
 
 START = 60.0
 """Seconds in which new fronts must serve; then the old ones go on."""

@@ -111,7 +111,7 @@ class AccessLog:
             words = self._name(notes.site, notes.route)
         if notes.script or notes.exit_status is not None:
             words += _process(request)
-        user = _user(request) if request.params else "-"
+        user = _user(request) if request.params or request.notes.user else "-"
         protocol = request.protocol
         version = "HTTP/1.1" if protocol == b"HTTP/1.1" else _escaped(protocol.decode("latin-1"))
         return (
@@ -178,10 +178,9 @@ def _pair(name: str, value: str) -> str:
 
 
 def _user(request: Request) -> str:
-    """Return the user that a trusted front server has authenticated, as one word."""
-    return (
-        _UNSAFE_IN_WORD.sub(_hex, request.params.get(b"REMOTE_USER", b"-")).decode("ascii") or "-"
-    )
+    """Return the user that was authenticated here or by a trusted front server, as one word."""
+    user = request.notes.user or request.params.get(b"REMOTE_USER", b"-")
+    return _UNSAFE_IN_WORD.sub(_hex, user).decode("ascii") or "-"
 
 
 def _process(request: Request) -> str:
@@ -222,8 +221,8 @@ def _json(request: Request, status: int, sent: int, duration: float) -> str:
         "site": notes.site,
         "route": notes.route,
     }
-    if b"REMOTE_USER" in request.params:
-        record["user"] = _text(request.params[b"REMOTE_USER"])
+    if notes.user or b"REMOTE_USER" in request.params:
+        record["user"] = _text(notes.user or request.params[b"REMOTE_USER"])
     if notes.script:
         record["script"] = notes.script
     if notes.exit_status is not None:

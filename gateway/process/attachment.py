@@ -27,6 +27,8 @@ from gateway.process.channel import (
     EXITED,
     MESSAGE_MAX,
     REPLY_MAX,
+    Asked,
+    Checked,
     Failed,
     Faulted,
     Leaving,
@@ -39,11 +41,12 @@ from gateway.process.channel import (
     Queued,
     Release,
     Started,
+    TermsAre,
     WantPool,
 )
 from gateway.process.decoding import decode, decode_exits
 from gateway.process.descriptors import Descriptors
-from gateway.process.opening import opened
+from gateway.process.opening import answered, opened
 from gateway.process.pipes import PipeReader, PipeWriter, Watch
 from gateway.process.post import send
 from gateway.process.running import LOOK, Run
@@ -168,19 +171,37 @@ class Attachment:
 
     async def open(self, key: str, path: bytes, patience: float) -> int:
         """As `RemoteKeeper.open`; raises Gone when the keeper left, or gives no answer to this."""
-        message = Open(key, path).encode()
+        with self._asked(Open(key, path)) as ours:
+            answer = await opened(ours, self._descriptors, patience)
+        if answer is None:
+            raise Gone
+        return answer
+
+    async def ask(self, asked: Asked, patience: float) -> TermsAre | Checked:
+        """Return the keeper's answer. Raises as `open` does."""
+        with self._asked(asked) as ours:
+            answer = await answered(ours, self._descriptors, patience)
+        if answer is None:
+            raise Gone
+        return answer
+
+    def _asked(self, message: Open | Asked) -> socket.socket:
+        """Send what is answered over a socket of its own, and return our end of that.
+
+        Raises SpawnFailed, Gone.
+        """
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             why = f"no socket can be made: {error.strerror}"
             raise SpawnFailed(error.errno or 0, "open", why, 503) from error
-        with ours:
-            fd = theirs.detach()
-            self._post(message, (fd,), (fd,))
-            answer = await opened(ours, self._descriptors, patience)
-        if answer is None:
-            raise Gone
-        return answer
+        fd = theirs.detach()
+        try:
+            self._post(message.encode(), (fd,), (fd,))
+        except Gone:
+            ours.close()
+            raise
+        return ours
 
     def release(self, id: int, queued: bool) -> None:
         if queued:

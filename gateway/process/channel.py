@@ -1,4 +1,4 @@
-"""The messages between master, keeper and front.
+"""The messages between keeper and front; those of the master are in `mastering.py`.
 
 Decides the form of each message: one kind byte, fixed fields by `struct`, then bytes whose lengths
 were given; text never holds NUL. Must not know what anybody does with a message.
@@ -10,6 +10,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from gateway.process.mastering import BARE_FORM, ID_FORM, Bare, FromMaster, ToMaster, text_of
 
 MESSAGE_MAX = 160 << 10
 """Longest message in bytes. Linux lets a SEQPACKET message be as long as the send buffer (208 KiB
@@ -24,22 +26,20 @@ EXITS_MAX = 256
 AGAIN = "again"
 """The step of a failure that is none: the keeper leaves and has not started this; another may."""
 
-WHY_MAX = 4 << 10
-"""Longest reason in a message, in bytes; what is over is cut."""
 
 OPEN = 4
+WANT_TERMS = 8
+CHECK = 9
 EXITED = 18
-"""The first bytes of an `Open` and of an `Exited`."""
+"""The first bytes of an `Open`, a `WantTerms`, a `Check` and an `Exited`."""
 
 ORDER_FORM = struct.Struct("=BBIHH")
-ID_FORM = struct.Struct("=BI")
 WANT_FORM = struct.Struct("=BIH")
+CHECK_FORM = struct.Struct("=BHHH")
+CHECKED_FORM = struct.Struct("=BB")
 FAILED_FORM = struct.Struct("=BIiHBH")
 EXITED_FORM = struct.Struct("=BIhdQ")
 NAMED_FORM = struct.Struct("=BH")
-NO_KEEPER_FORM = struct.Struct("=BHH")
-BARE_FORM = struct.Struct("=B")
-STOP_FORM = struct.Struct("=Bd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,38 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class WantTerms:
+    """Front to keeper: what has this tenant decided for itself? With it a socket for the answer:
+    `TermsAre`, or `Failed` with the reason why not (its id 0)."""
+
+    name: str
+    """As "~alice" or "@example.org"."""
+
+    def encode(self) -> bytes:
+        return BARE_FORM.pack(WANT_TERMS) + self.name.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Front to keeper: is this a password of this user? With it a socket for the answer: `Checked`,
+    or `Failed` (its id 0) where nobody can say, or nobody may ask so often."""
+
+    name: str
+    area: bytes
+    """The path that it is asked for, as it stands in the tenant's settings."""
+    origin: bytes
+    """Who asks: failures are counted by it."""
+    user: bytes
+    password: bytes
+
+    def encode(self) -> bytes:
+        name = self.name.encode()
+        head = CHECK_FORM.pack(CHECK, len(name), len(self.area), len(self.origin))
+        said = self.user + b":" + self.password
+        return b"".join((head, name, self.area, self.origin, said))
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Front to keeper: the exchange is over. What still runs for it is stopped."""
 
@@ -128,17 +160,37 @@ class Failed:
     why: str
 
     def encode(self) -> bytes:
-        step, why = self.step.encode()[:255], _text(self.why)
+        step, why = self.step.encode()[:255], text_of(self.why)
         head = FAILED_FORM.pack(17, self.id, self.errno, self.status, len(step), len(why))
         return head + step + why
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Bare):
     """Keeper to front, over the socket that came with `Open`: with it the file's descriptor."""
 
+    KIND = 24
+
+
+@dataclass(frozen=True, slots=True)
+class TermsAre:
+    """Keeper to front, over the socket that came with `WantTerms`."""
+
+    data: bytes
+    """As `terms.encode` gives it; not looked at here."""
+
     def encode(self) -> bytes:
-        return BARE_FORM.pack(24)
+        return BARE_FORM.pack(28) + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Keeper to front, over the socket that came with `Check`."""
+
+    right: bool
+
+    def encode(self) -> bytes:
+        return CHECKED_FORM.pack(29, self.right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +217,7 @@ class Faulted:
     why: str
 
     def encode(self) -> bytes:
-        return ID_FORM.pack(25, self.id) + _text(self.why)
+        return ID_FORM.pack(25, self.id) + text_of(self.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +240,7 @@ class PoolDown:
 
     def encode(self) -> bytes:
         name = self.name.encode()[:1024]
-        return NAMED_FORM.pack(20, len(name)) + name + _text(self.why)
+        return NAMED_FORM.pack(20, len(name)) + name + text_of(self.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,172 +255,29 @@ class PoolUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(Bare):
     """Keeper to front: no more orders here. Those that wait, and those that come all the same, are
     `Failed` with the step `AGAIN`, until the front closes its end."""
 
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(22)
+    KIND = 22
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """Master to keeper: with it the keeper's end of a front's channel."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Master to keeper: finish what runs within `drain` seconds, end the rest, leave."""
-
-    drain: float
-
-    def encode(self) -> bytes:
-        return STOP_FORM.pack(33, self.drain)
-
-
-@dataclass(frozen=True, slots=True)
-class Logs:
-    """Master to keeper: with it the new error log."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(34)
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Keeper to master: nothing runs here, and `attached` fronts have been attached so far."""
-
-    attached: int
-
-    def encode(self) -> bytes:
-        return ID_FORM.pack(48, self.attached)
-
-
-@dataclass(frozen=True, slots=True)
-class WantKeeper:
-    """Front to master: a channel to the keeper of this user, please."""
-
-    user: str
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(49) + self.user.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class KeeperAt:
-    """Master to front: with it the front's end of a channel to the keeper of `user`."""
-
-    user: str
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(35) + self.user.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class NoKeeper:
-    """Master to front: there is no keeper of `user` to be had. `status` answers the request."""
-
-    user: str
-    status: int
-    why: str
-
-    def encode(self) -> bytes:
-        name = self.user.encode()[:1024]
-        return NO_KEEPER_FORM.pack(37, self.status, len(name)) + name + _text(self.why)
-
-
-@dataclass(frozen=True, slots=True)
-class FrontLogs:
-    """Master to front: with it the new error log and the new access log."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(36)
-
-
-@dataclass(frozen=True, slots=True)
-class WantLogs:
-    """Front to master: the logs of this tenant, please; smaller ones if they are full."""
-
-    tenant: str
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(52) + self.tenant.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class LogsAt:
-    """Master to front: with it the access log and the error log of a tenant."""
-
-    tenant: str
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(40) + self.tenant.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Master to front: others serve from now. Answer what is still asked on the connections that
-    are open, once each, finish what runs within `drain` seconds, end the rest, leave."""
-
-    drain: float
-
-    def encode(self) -> bytes:
-        return STOP_FORM.pack(39, self.drain)
-
-
-@dataclass(frozen=True, slots=True)
-class WantFigures:
-    """Master to front or keeper: say what you do and have done, by `Figures`."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(38)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Front to master: it serves."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(50)
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Front or keeper to master: with it a sealed memory file, see `figures.py`."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(51)
-
-
-@dataclass(frozen=True, slots=True)
-class Born:
-    """Keeper to master: it is the user now, and takes orders."""
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(53)
-
-
-@dataclass(frozen=True, slots=True)
-class Unborn:
-    """Keeper to master: it cannot become what it should, and leaves."""
-
-    why: str
-
-    def encode(self) -> bytes:
-        return BARE_FORM.pack(54) + _text(self.why)
-
-
-FromFront: TypeAlias = Order | WantPool | Release | Open
+Asked: TypeAlias = WantTerms | Check
+FromFront: TypeAlias = Order | WantPool | Release | Open | Asked
 ToFront: TypeAlias = (
-    Queued | Started | Failed | Exited | Faulted | PoolAt | PoolDown | PoolUp | Leaving | Opened
+    Queued
+    | Started
+    | Failed
+    | Exited
+    | Faulted
+    | PoolAt
+    | PoolDown
+    | PoolUp
+    | Leaving
+    | Opened
+    | TermsAre
+    | Checked
 )
-FromMaster: TypeAlias = (
-    Attach | Stop | Retire | Logs | KeeperAt | NoKeeper | FrontLogs | LogsAt | WantFigures
-)
-ToMaster: TypeAlias = Idle | WantKeeper | WantLogs | Ready | Figures | Born | Unborn
 Message: TypeAlias = FromFront | ToFront | FromMaster | ToMaster
 
 
@@ -391,7 +300,3 @@ def environment_pairs(block: bytes) -> dict[bytes, bytes]:
     if b"" in pairs:
         raise ValueError("an environment entry without a name")
     return pairs
-
-
-def _text(why: str) -> bytes:
-    return why.replace("\0", " ").encode("utf-8", "backslashreplace")[:WHY_MAX]

@@ -9,31 +9,24 @@ import struct
 from collections.abc import Callable
 
 from gateway.process.channel import (
-    BARE_FORM,
+    CHECK,
+    CHECK_FORM,
+    CHECKED_FORM,
     EXITED,
     EXITED_FORM,
     FAILED_FORM,
-    ID_FORM,
     NAMED_FORM,
-    NO_KEEPER_FORM,
     OPEN,
     ORDER_FORM,
-    STOP_FORM,
     WANT_FORM,
-    Attach,
-    Born,
+    WANT_TERMS,
+    Check,
+    Checked,
     Exited,
     Failed,
     Faulted,
-    Figures,
-    FrontLogs,
-    Idle,
-    KeeperAt,
     Leaving,
-    Logs,
-    LogsAt,
     Message,
-    NoKeeper,
     Open,
     Opened,
     Order,
@@ -41,16 +34,33 @@ from gateway.process.channel import (
     PoolDown,
     PoolUp,
     Queued,
-    Ready,
     Release,
-    Retire,
     Started,
+    TermsAre,
+    WantPool,
+    WantTerms,
+)
+from gateway.process.mastering import (
+    BARE_FORM,
+    ID_FORM,
+    NO_KEEPER_FORM,
+    STOP_FORM,
+    Attach,
+    Born,
+    Figures,
+    FrontLogs,
+    Idle,
+    KeeperAt,
+    Logs,
+    LogsAt,
+    NoKeeper,
+    Ready,
+    Retire,
     Stop,
     Unborn,
     WantFigures,
     WantKeeper,
     WantLogs,
-    WantPool,
 )
 
 
@@ -101,6 +111,26 @@ def _decode_open(data: bytes, fds: int) -> Open:
     if not path or b"\0" in path:
         raise ValueError("a file without a path")
     return Open(data[NAMED_FORM.size : end].decode(), path)
+
+
+def _decode_check(data: bytes, fds: int) -> Check:
+    _, *lengths = _head(CHECK_FORM, data)
+    parts = []
+    at = CHECK_FORM.size
+    for length in lengths:
+        parts.append(data[at : at + length])
+        at += length
+    user, colon, password = data[at:].partition(b":")
+    if at > len(data) or not colon or b"\0" in data[CHECK_FORM.size :]:
+        raise ValueError("a check whose fields are wrong")
+    return Check(parts[0].decode(), parts[1], parts[2], user, password)
+
+
+def _decode_checked(data: bytes, fds: int) -> Checked:
+    right = _exact(CHECKED_FORM, data)[1]
+    if right > 1:
+        raise ValueError("an answer that is neither yes nor no")
+    return Checked(right == 1)
 
 
 def _decode_failed(data: bytes, fds: int) -> Failed:
@@ -196,6 +226,8 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     2: (0, _decode_want),
     3: (0, lambda data, fds: Release(_exact(ID_FORM, data)[1])),
     OPEN: (1, _decode_open),
+    WANT_TERMS: (1, lambda data, fds: WantTerms(_read_text(data[1:]))),
+    CHECK: (1, _decode_check),
     16: (0, lambda data, fds: Started(_exact(ID_FORM, data)[1])),
     17: (0, _decode_failed),
     EXITED: (0, _decode_exited),
@@ -206,6 +238,8 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     23: (0, lambda data, fds: Queued(_exact(ID_FORM, data)[1])),
     24: (1, _bare(Opened())),
     25: (0, _decode_faulted),
+    28: (0, lambda data, fds: TermsAre(data[1:])),
+    29: (0, _decode_checked),
     32: (1, _bare(Attach())),
     33: (0, _decode_stop),
     34: (1, _bare(Logs())),

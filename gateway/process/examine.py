@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from gateway.process import diagnosis, identity
 from gateway.process.beneath import open_beneath, walk_beneath, walk_to
-from gateway.process.channel import environment_pairs
+from gateway.process.channel import (
+    environment_pairs,
+)
 from gateway.process.spawn import NoDirectory
 from gateway.process.spec import ScriptRoot, SpawnFailed
 from gateway.process.warm import Cold, Recipe, is_light, recipe

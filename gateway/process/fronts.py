@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.process.channel import (
+    CHECK,
     EXITS_MAX,
     OPEN,
+    WANT_TERMS,
+    Check,
     Exited,
     Failed,
     FromFront,
@@ -22,6 +25,7 @@ from gateway.process.channel import (
     Release,
     ToFront,
     WantPool,
+    WantTerms,
 )
 from gateway.process.decoding import decode
 from gateway.process.loop import Loop
@@ -36,7 +40,8 @@ front and keeper work by turns instead of side by side (2,070 scripts a second a
 
 _NO_FDS = "the keeper has too many open files (RLIMIT_NOFILE)"
 
-_FROM_FRONT = (Order, Release, WantPool, Open)
+_FROM_FRONT = (Order, Release, WantPool, Open, WantTerms, Check)
+_WITH_SOCKET = (OPEN, WANT_TERMS, CHECK)
 
 Take = Callable[["Front", FromFront, tuple[int, ...]], None]
 Lost = Callable[["Front", str], None]
@@ -146,7 +151,7 @@ class Front:
 
     def _refuse(self, data: bytes) -> None:
         """Answer an order whose descriptors did not fit into this process."""
-        if data[0] == OPEN:
+        if data[0] in _WITH_SOCKET:
             return  # what the answer goes by is closed with it, and that tells
         try:
             order = decode(data, 2 + data[1])

@@ -12,7 +12,11 @@ import stat
 from collections.abc import Mapping
 
 from gateway.process.beneath import open_beneath
-from gateway.process.channel import Failed, Open, Opened
+from gateway.process.channel import (
+    Failed,
+    Open,
+    Opened,
+)
 from gateway.process.post import send
 from gateway.process.spec import SpawnFailed, SymlinkPolicy
 

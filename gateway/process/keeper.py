@@ -2,14 +2,15 @@
 
 Decides the life of the keeper itself: what the master may tell it, when it is idle, and how it
 leaves so that nothing stays behind. Scripts are in `scripts.py`, worker pools in `pools.py`, files
-that a front asks for in `handing.py`. It trusts its own `KeeperSpec` alone. Selector loop, no
-asyncio, small heap.
+that a front asks for in `handing.py`, a tenant's own settings and passwords in `checks.py`. It
+trusts its own `KeeperSpec` alone. Selector loop, no asyncio, small heap.
 
 Leaving (Stop from the master, SIGTERM, or the end of the control channel, which says that the
 master is dead): no new orders; what runs may finish for `drain` seconds; then TERM to all, `grace`
 seconds, then KILL to all, orphans too, until this process has no child.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -19,25 +20,30 @@ from resource import struct_rusage
 from gateway.journal import Journal
 from gateway.process import birth, orphans
 from gateway.process.channel import (
-    Attach,
-    Born,
-    Figures,
+    Check,
     FromFront,
-    Idle,
     Leaving,
-    Logs,
     Message,
     Open,
     Order,
     Release,
-    Stop,
-    Unborn,
-    WantFigures,
+    WantTerms,
 )
+from gateway.process.checks import Checks
 from gateway.process.figures import sealed
 from gateway.process.fronts import Front
 from gateway.process.handing import Handing
 from gateway.process.loop import Loop, Timer
+from gateway.process.mastering import (
+    Attach,
+    Born,
+    Figures,
+    Idle,
+    Logs,
+    Stop,
+    Unborn,
+    WantFigures,
+)
 from gateway.process.pools import Pools
 from gateway.process.post import Inbox, Short, send
 from gateway.process.scripts import Scripts
@@ -61,6 +67,9 @@ def run(spec: KeeperSpec, control: socket.socket, journal: Journal) -> int:
     Called in a process made for it, which must not be a process group's leader. `control` is a
     SOCK_SEQPACKET socket to the master; its messages are in `channel.py`.
     """
+    # What was here before the fork is not looked at again: its pages stay shared with the master's,
+    # and a socket among its garbage cannot close the number that is somebody else's by then.
+    gc.freeze()
     try:
         birth.become(spec, (control.fileno(), journal.fd))
     except birth.BirthFailed as failed:
@@ -94,6 +103,7 @@ class Keeper:
             spec, self._loop, journal, self._scripts.roots, self._fronts, self._scripts.ledger
         )
         self._handing = Handing(spec.user, spec.files)
+        self._checks = Checks(self._scripts.roots.own, journal)
         self._active = time.monotonic()
         self._leaving: Timer | None = None
         """Set once the keeper leaves: what happens next."""
@@ -115,6 +125,7 @@ class Keeper:
         for front in self._fronts:
             front.close()
         self._pools.close()
+        self._checks.close()
         self._scripts.close()
         self._loop.close()
         self._control.close()
@@ -164,7 +175,9 @@ class Keeper:
         if self._scripts.reaped(pid, status, usage):
             self._active = time.monotonic()
         elif not (
-            self._scripts.zygotes.reaped(pid, status) or self._pools.reaped(pid, status, usage)
+            self._scripts.zygotes.reaped(pid, status)
+            or self._pools.reaped(pid, status, usage)
+            or self._checks.reaped(pid, status)
         ):
             self._scripts.sweep()
 
@@ -244,6 +257,13 @@ class Keeper:
             # Also while it leaves: the script that names the file was of this keeper.
             self._active = time.monotonic()
             self._handing.answer(message, fds[0])
+            return
+        if isinstance(message, WantTerms | Check):
+            self._active = time.monotonic()
+            if self._leaving is None:
+                self._checks.answer(message, fds[0])
+            else:
+                os.close(fds[0])  # without an answer: the next keeper gives one
             return
         if self._leaving is not None:
             if isinstance(message, Order):

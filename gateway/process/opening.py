@@ -1,7 +1,8 @@
 """The answer to `Open`: a descriptor of a file, or why there is none; the front's side.
 
 Decides how long it is waited for, and what is taken for such a file: a keeper belongs to its user,
-so what it hands over is looked at here. Must not know why a file is wanted.
+so what it hands over is looked at here. Must not know why a file is wanted. What else a keeper is
+asked over a socket of its own (`WantTerms`, `Check`) is waited for here too.
 """
 
 import asyncio
@@ -10,7 +11,13 @@ import os
 import socket
 import stat
 
-from gateway.process.channel import Failed, Opened
+from gateway.process.channel import (
+    Checked,
+    Failed,
+    Message,
+    Opened,
+    TermsAre,
+)
 from gateway.process.descriptors import Descriptors
 from gateway.process.post import Inbox
 from gateway.process.spec import SpawnFailed
@@ -23,14 +30,7 @@ async def opened(sock: socket.socket, descriptors: Descriptors, patience: float)
 
     Raises SpawnFailed for a refusal, for an answer that cannot be, and after `patience` seconds.
     """
-    sock.setblocking(False)
-    if not await _readable(sock.fileno(), descriptors, patience):
-        raise SpawnFailed(0, "open", f"the user's keeper says nothing for {patience:g} s", 503)
-    try:
-        received = _inbox.receive(sock)
-    except (ValueError, OSError) as error:
-        why = f"the file's descriptor cannot be taken: {error}"
-        raise SpawnFailed(getattr(error, "errno", None) or 0, "open", why, 503) from error
+    received = await _received(sock, descriptors, patience)
     if received is None:
         return None
     message, fds = received
@@ -41,6 +41,37 @@ async def opened(sock: socket.socket, descriptors: Descriptors, patience: float)
     if isinstance(message, Failed):
         raise SpawnFailed(message.errno, message.step, message.why, message.status)
     raise SpawnFailed(0, "open", "the user's keeper handed over something else than a file", 502)
+
+
+async def answered(
+    sock: socket.socket, descriptors: Descriptors, patience: float
+) -> TermsAre | Checked | None:
+    """Return the answer that comes over `sock`; None at its end. Raises as `opened` does."""
+    received = await _received(sock, descriptors, patience)
+    if received is None:
+        return None
+    message, fds = received
+    for fd in fds:
+        os.close(fd)
+    if isinstance(message, TermsAre | Checked):
+        return message
+    if isinstance(message, Failed):
+        raise SpawnFailed(message.errno, message.step, message.why, message.status)
+    raise SpawnFailed(0, "ask", "the user's keeper answered something else", 502)
+
+
+async def _received(
+    sock: socket.socket, descriptors: Descriptors, patience: float
+) -> tuple[Message, tuple[int, ...]] | None:
+    """Return the message that comes over `sock`, and its descriptors, which are the caller's."""
+    sock.setblocking(False)
+    if not await _readable(sock.fileno(), descriptors, patience):
+        raise SpawnFailed(0, "open", f"the user's keeper says nothing for {patience:g} s", 503)
+    try:
+        return _inbox.receive(sock)
+    except (ValueError, OSError) as error:
+        why = f"the keeper's answer cannot be taken: {error}"
+        raise SpawnFailed(getattr(error, "errno", None) or 0, "open", why, 503) from error
 
 
 async def _readable(fd: int, descriptors: Descriptors, seconds: float) -> bool:

@@ -21,7 +21,13 @@ from signal import SIGKILL
 
 from gateway.journal import Journal
 from gateway.process import examine
-from gateway.process.channel import Failed, PoolAt, PoolDown, PoolUp, WantPool
+from gateway.process.channel import (
+    Failed,
+    PoolAt,
+    PoolDown,
+    PoolUp,
+    WantPool,
+)
 from gateway.process.fronts import Front
 from gateway.process.ledger import Ledger
 from gateway.process.life import Event, Phase
@@ -98,6 +104,8 @@ class Pool:
         self._look = look
         self.file = (0, 0, 0, 0)
         """Of a pool found by file: which file it was."""
+        self.root: examine.Root | None = None
+        """And below which directory, whose settings its workers have."""
         self.used = time.monotonic()
         self.why = ""
         """Why it is down; "" while it is not."""
@@ -318,9 +326,12 @@ class Pools:
             # Each worker's start is a look of its own: one that died comes back much later.
             look = partial(root.examine, message.script)
             pool = self._found[found.path] = self._pool(spec, look)
-        elif pool.file != found.file:
-            pool.restart(_spec_for(found, root, pool.spec.socket))
+        elif pool.file != found.file or pool.root is not root:
+            spec = _spec_for(found, root, pool.spec.socket)
+            if pool.file != found.file or pool.spec != spec:
+                pool.restart(spec)
         pool.file = found.file
+        pool.root = root
         pool.wake()
         return pool
 

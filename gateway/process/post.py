@@ -11,7 +11,10 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from gateway.process.channel import MESSAGE_MAX, Message
+from gateway.process.channel import (
+    MESSAGE_MAX,
+    Message,
+)
 from gateway.process.decoding import decode
 
 FDS_MAX = 3

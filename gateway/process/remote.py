@@ -3,8 +3,8 @@
 Decides which order may be tried again. Only one that surely has not started: one that could not be
 sent, which is tried again here, and one that a keeper hands back because it leaves (it was idle, or
 a reload replaced it), which shows as a SpawnFailed with the step `AGAIN`; whoever ordered it knows
-whether the request's body is still there. To open a file may be tried again in any case. What
-happens on one connection is `attachment.py`.
+whether the request's body is still there. To open a file or to ask may be tried again in any case.
+What happens on one connection is `attachment.py`.
 """
 
 import asyncio
@@ -13,7 +13,13 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.process.attachment import Attachment, Gone
-from gateway.process.channel import AGAIN, environment_block
+from gateway.process.channel import (
+    AGAIN,
+    Asked,
+    Checked,
+    TermsAre,
+    environment_block,
+)
 from gateway.process.running import LINGER, LOST, Run
 from gateway.process.spec import SpawnFailed
 
@@ -108,6 +114,22 @@ class RemoteKeeper:
             except Gone:
                 continue
         raise _no_keeper("it left twice before it had opened a file")
+
+    async def ask(self, asked: Asked, *, patience: float = PATIENCE) -> TermsAre | Checked:
+        """Return what the keeper says of its tenant's own settings, or of a password.
+
+        Nobody but the tenant vouches for it. Raises SpawnFailed with the answer's `status`; 503
+        when the keeper says nothing for `patience` seconds.
+        """
+        for _ in range(2):
+            channel = self._channel
+            if channel is None or channel.closed:
+                channel = await self._connected()
+            try:
+                return await channel.ask(asked, patience)
+            except Gone:
+                continue
+        raise _no_keeper("it left twice before it had answered")
 
     def pool_state(self, name: str) -> str:
         """Return why the pool `name` is down, or "" while it is not known to be.

@@ -237,10 +237,10 @@ class Scripts:
 
     def _find(self, order: Order) -> Found | SpawnFailed:
         """Return the file that an order is for, or why there is none."""
-        root = self.roots.get(order.route)
-        if root is None:
-            return SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
         try:
+            root = self.roots.get(order.route)
+            if root is None:
+                return SpawnFailed(0, "route", f'the keeper knows no route "{order.route}"', 500)
             return root.recent(order.script)
         except SpawnFailed as failed:
             return failed

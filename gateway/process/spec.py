@@ -99,6 +99,8 @@ class TenantRoots:
     start: StartMode = "auto"
     interpreters: Mapping[bytes, bytes] = field(default_factory=dict)
     environment: Mapping[bytes, bytes] = field(default_factory=dict)
+    own_settings: bool = False
+    """Whether the tenant's own settings (`own.py`) count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,15 +16,20 @@ from time import monotonic
 from typing import NamedTuple
 
 from gateway.exchange import Refused
+from gateway.process.own import NAME
 from gateway.process.spec import SymlinkPolicy
 from gateway.process.tenants import Home, home_of, host_name, open_home, userdir_name
 from gateway.site.map import Site, SiteMap
+from gateway.site.own import UNKNOWN, OwnSite, Seen
 from gateway.site.path import decode
 
 LOOK = 5.0
 """Seconds for which a tenant's directory is taken to be the one that it was."""
 MISSED = 2.0
 """Seconds for which a name that leads nowhere is not looked for again."""
+LOOK_OWN = 1.0
+"""The same, where that may have settings of its own: a change of them is to show within a second.
+"""
 KEPT = 2000
 """Tenants and missed names that are remembered; the one not asked for longest is forgotten."""
 
@@ -55,14 +60,18 @@ class Discovery:
         symlinks: SymlinkPolicy,
         least: tuple[int, int],
         compose: Callable[[str, Home], Site],
+        own: Callable[[str, Home], OwnSite] | None = None,
     ) -> None:
         """`userdir` and `hosts` are the patterns of `[tenants]`; `least` is the smallest uid and
-        gid that the owner of a tenant's directory may have."""
+        gid that the owner of a tenant's directory may have. `own` makes what answers for a tenant
+        that has settings of its own; None: nobody's count."""
         self._userdir = userdir
         self._hosts = hosts
         self._symlinks = symlinks
         self._least = least
         self._compose = compose
+        self._own = own
+        self._look_again = LOOK if own is None else LOOK_OWN
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def userdir(self, raw: bytes) -> SiteMap | None:
@@ -109,6 +118,7 @@ class Discovery:
             fd = open_home(home, self._symlinks)
             try:
                 info = os.fstat(fd)
+                settings = _settings(fd) if self._own else None
             finally:
                 os.close(fd)
         except OSError as error:
@@ -119,10 +129,39 @@ class Discovery:
             owner = f"uid {info.st_uid}, gid {info.st_gid}"
             return self._refused(403, f"{shown} is no tenant's: its owner has {owner}")
         seen = (info.st_dev, info.st_ino, info.st_uid)
-        if known is not None and known.home == seen:
-            return known._replace(until=monotonic() + LOOK)
-        site = SiteMap(self._compose(name, home))
-        return _Known(monotonic() + LOOK, seen, site)
+        if known is not None and known.home == seen and known.site is not None:
+            site = known.site
+        else:
+            site = SiteMap(self._compose(name, home))
+        if self._own is not None:
+            self._govern(site, settings, name, home)
+        return _Known(monotonic() + self._look_again, seen, site)
+
+    def _govern(self, site: SiteMap, settings: Seen | None, name: str, home: Home) -> None:
+        """Have the tenant's own settings count, if it has any; nothing else is done for them here.
+
+        A file that has gone counts until the next look: many editors write a file by taking the old
+        one away first, and what it protects is not to open meanwhile.
+        """
+        own = site.own
+        if settings is not None:
+            if not isinstance(own, OwnSite):
+                assert self._own is not None
+                own = site.own = self._own(name, home)
+            own.saw(settings)
+        elif isinstance(own, OwnSite) and not own.missed():
+            site.own = None
 
     def _refused(self, status: int, why: str) -> _Known:
         return _Known(monotonic() + MISSED, _NOTHING, None, Refused(status, log=why))
+
+
+def _settings(home: int) -> Seen | None:
+    """Return which file of its own settings a tenant's directory has; None for none.
+
+    It is not opened, and not followed if it is a link: that is for the tenant's keeper.
+    """
+    try:
+        return Seen.of(os.stat(NAME, dir_fd=home, follow_symlinks=False))
+    except OSError as error:
+        return None if error.errno in _MISSING else UNKNOWN

@@ -13,13 +13,22 @@ URL, in `backends/sources.py` by what the file really is.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal, TypeVar
 
 from gateway.backends.sources import Glob, Rule, Sources
-from gateway.exchange import Handler, Limits, Place, Refused, Request, SiteLogs
+from gateway.exchange import (
+    Handler,
+    Limits,
+    Place,
+    Refused,
+    Request,
+    Response,
+    SiteLogs,
+)
 from gateway.process.spec import SymlinkPolicy
 from gateway.site.path import (
     UrlPath,
@@ -149,6 +158,8 @@ class SiteMap:
         """Path as sent -> a decision that the file system has no part in."""
         self._found: dict[bytes, tuple[float, Target]] = {}
         """Path as sent -> until when what was found on the disk may be taken, and that."""
+        self.own: Callable[[Request], AbstractAsyncContextManager[Response]] | None = None
+        """What answers instead, while a tenant has settings of its own (`own.py`)."""
         self._root = site.root.rstrip(b"/")
         self._rules = tuple(_Rule(route) for route in site.routes)
 
@@ -179,6 +190,12 @@ class SiteMap:
         if slash >= 0:
             raise Refused(404)
         return self._static(raw, path, None, walked)
+
+    def again(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        """Answer a request that a local redirect became. Raises Refused."""
+        found = self.remembered.get(request.path) or self.find(request.path)
+        found.note(request)
+        return found.handler(request)
 
     def _known(self, raw: bytes) -> Target | None:
         known = self._found.get(raw)

@@ -1,42 +1,23 @@
-"""The handler of a front: which site a request belongs to, and local redirects.
+"""The handler of a front: which site a request belongs to.
 
 Decides the site: the exact name of the host, then the longest pattern, else the first site. What
 the path means there is `site/map.py`. Must not know how a handler answers, nor anything of settings
-files: `config/assemble.py` gives it composed sites. Local redirects: RFC 3875 section 6.2.2.
+files: `config/assemble.py` gives it composed sites.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import NamedTuple
 
-from gateway.exchange import NO_BODY, Handler, LocalRedirect, Ready, Refused, Request, Response
+from gateway.exchange import Ready, Refused, Request, Response
 from gateway.site.discovery import Discovery
+from gateway.site.following import REDIRECTS, Following
 from gateway.site.map import Route, Site, SiteMap, Target, sources
-from gateway.site.path import decode
 
-__all__ = ["Later", "Route", "Router", "Site", "sources"]
-
-REDIRECTS = 10
-"""Local redirects in a row; Apache's LimitInternalRecursion has the same bound."""
+__all__ = ["REDIRECTS", "Later", "Route", "Router", "Site", "sources"]
 
 _OPTIONS = Ready(
     Response(status=200, headers=((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),))
-)
-_OF_THE_BODY = frozenset(
-    (
-        b"content-encoding",
-        b"content-language",
-        b"content-length",
-        b"content-location",
-        b"content-md5",
-        b"content-range",
-        b"content-type",
-        b"digest",
-        b"expect",
-        b"trailer",
-        b"transfer-encoding",
-    )
 )
 
 
@@ -75,6 +56,8 @@ class Router:
             site = self._tenants.userdir(request.path) or site
         if site is None:
             return self._no_site(request)
+        if site.own is not None and request.path != b"*":
+            return site.own(request)
         target = site.remembered.get(request.path)
         notes = request.notes
         if target is None:
@@ -91,7 +74,7 @@ class Router:
         notes.logs = target.logs
         notes.place = target.place
         if target.follow:
-            return Following(site, request, target.handler)
+            return Following(request, target.handler(request), site.again)
         return target.handler(request)
 
     def located(self, host: bytes, path: bytes) -> Target:
@@ -139,59 +122,3 @@ def _of_the_server(request: Request) -> AbstractAsyncContextManager[Response]:
     if request.method == "OPTIONS":
         return _OPTIONS
     raise Refused(400, "Only OPTIONS can be asked of the server as a whole.")
-
-
-class Following:
-    """The answer of a program, and of those that its local redirects lead to, in the same site.
-
-    A redirect is answered as a GET without a body (RFC 3875 section 6.2.2), with the fields of the
-    first request except those that describe its body. The router is asked anew, so a redirect can
-    reach nothing that a client could not.
-    """
-
-    __slots__ = ("_context", "_request", "_site")
-
-    def __init__(self, site: SiteMap, request: Request, handler: Handler) -> None:
-        self._site = site
-        self._request = request
-        self._context = handler(request)
-
-    async def __aenter__(self) -> Response:
-        for _ in range(REDIRECTS + 1):
-            try:
-                return await self._context.__aenter__()
-            except LocalRedirect as redirect:
-                self._context = self._follow(redirect.location)
-        raise Refused(502, log=f"more than {REDIRECTS} local redirects in a row")
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return await self._context.__aexit__(kind, error, trace)
-
-    def _follow(self, location: bytes) -> AbstractAsyncContextManager[Response]:
-        target = location.partition(b"#")[0]
-        raw, _, query = target.partition(b"?")
-        try:
-            decode(raw)
-        except Refused as refused:
-            log = f"a local redirect leads to a path that is not valid: {refused.say}"
-            raise Refused(502, log=log) from None
-        headers = tuple(item for item in self._request.headers if item[0] not in _OF_THE_BODY)
-        params = self._request.params
-        self._request = request = self._request._replace(
-            method="GET",
-            target=target,
-            path=raw,
-            query=query,
-            headers=headers,
-            body=NO_BODY,
-            length=0,
-            params={name: params[name] for name in params if name != b"DOCUMENT_URI"},
-        )
-        found = self._site.remembered.get(raw) or self._site.find(raw)
-        found.note(request)
-        return found.handler(request)

@@ -1,7 +1,7 @@
 """The settings of a site and of its routes, as they stand in the file.
 
 Decides the keys and their defaults; the text under each field is its manual. Must not know how the
-file is read (`config/read.py`) nor what the values are made into (`config/assemble.py`): paths are
+file is read (`reading.py`) nor what the values are made into (`config/assemble.py`): paths are
 still relative and nothing is opened here.
 """
 

@@ -51,7 +51,8 @@ class TenantsSettings:
     environment: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     """Variables for the tenants' scripts."""
     own_settings: bool = True
-    """Whether a tenant's `.gateway.toml` is read."""
+    """Whether a tenant's `.gateway.toml` counts: index, redirects, error pages, ages, passwords,
+    and how its own programs start (`process/own.py`). No limit can stand in it."""
     min_uid: int = 1000
     """Accounts with a smaller number are no tenants. Never 0."""
     min_gid: int = 1000

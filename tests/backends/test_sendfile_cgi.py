@@ -17,7 +17,9 @@ from gateway.backends.sendfile import Sendfile, SendfileSettings
 from gateway.exchange import FileSpan, Limits, Place, Request
 from gateway.journal import Journal
 from gateway.process import keeper
-from gateway.process.channel import Attach
+from gateway.process.mastering import (
+    Attach,
+)
 from gateway.process.post import send
 from gateway.process.remote import RemoteKeeper
 from gateway.process.spec import KeeperSpec, ScriptRoot

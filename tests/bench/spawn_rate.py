@@ -23,7 +23,10 @@ from typing import Any
 
 from gateway.journal import Journal
 from gateway.process import keeper
-from gateway.process.channel import Attach, Stop
+from gateway.process.mastering import (
+    Attach,
+    Stop,
+)
 from gateway.process.post import send
 from gateway.process.remote import RemoteKeeper
 from gateway.process.spec import KeeperSpec, ScriptRoot

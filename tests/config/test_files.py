@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import SettingsFile, runtime_of
-from gateway.config.read import BadConfig
+from gateway.reading import BadConfig
 from gateway.units import Duration
 
 MAIN = 'include = ["sites.d/*.toml"]\n[limits]\nidle = "30 s"\n'

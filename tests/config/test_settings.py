@@ -9,9 +9,9 @@ import pytest
 
 from gateway.address import Address
 from gateway.config.load import load
-from gateway.config.read import BadConfig
 from gateway.config.settings import Settings
 from gateway.listeners.listening import HttpListener
+from gateway.reading import BadConfig
 from gateway.units import Duration, Size
 
 SITE = '[[site]]\nroot = "htdocs"\n'

@@ -16,17 +16,19 @@ from gateway.process import keeper
 from gateway.process.channel import (
     EXITED,
     REPLY_MAX,
-    Attach,
     Exited,
     Failed,
     Message,
     Order,
-    Stop,
     ToFront,
     WantPool,
     environment_block,
 )
 from gateway.process.decoding import decode, decode_exits
+from gateway.process.mastering import (
+    Attach,
+    Stop,
+)
 from gateway.process.post import send
 from gateway.process.spec import KeeperSpec, ScriptRoot
 

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.process.channel import Exited, Failed, WantPool
+from gateway.process.channel import (
+    Exited,
+    Failed,
+    WantPool,
+)
 from gateway.process.examine import Root
 from gateway.process.identity import RULES, Case, judge
 from gateway.process.spec import ScriptRoot, SpawnFailed

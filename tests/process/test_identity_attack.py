@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from gateway.process.channel import Exited, Failed
+from gateway.process.channel import (
+    Exited,
+    Failed,
+)
 from gateway.process.spec import KeeperSpec, ScriptRoot
 
 ORDERS = 2000

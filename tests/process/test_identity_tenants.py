@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from gateway.process import identity
-from gateway.process.channel import Exited, Failed, PoolAt, WantPool
+from gateway.process.channel import (
+    Exited,
+    Failed,
+    PoolAt,
+    WantPool,
+)
 from gateway.process.identity import Case, Rule
 from gateway.process.spec import KeeperSpec, ScriptRoot
 

@@ -13,18 +13,20 @@ import pytest
 
 from gateway.process.channel import (
     AGAIN,
-    Born,
     Exited,
-    Figures,
-    Idle,
     Leaving,
-    Logs,
     Order,
     Queued,
+)
+from gateway.process.figures import unsealed
+from gateway.process.mastering import (
+    Born,
+    Figures,
+    Idle,
+    Logs,
     Stop,
     WantFigures,
 )
-from gateway.process.figures import unsealed
 from gateway.process.post import Inbox, send
 
 Keep = Callable[..., Any]

@@ -16,7 +16,14 @@ import pytest
 
 from gateway.process.cgroup import Cgroups, look
 from gateway.process.cgroupfs import Kernel, members
-from gateway.process.channel import Exited, Failed, Faulted, PoolAt, Release, WantPool
+from gateway.process.channel import (
+    Exited,
+    Failed,
+    Faulted,
+    PoolAt,
+    Release,
+    WantPool,
+)
 from gateway.process.counters import read
 from gateway.process.spec import Allowance, KeeperSpec, ScriptRoot, StartMode
 from tests.process.conftest import Kept

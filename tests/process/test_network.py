@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.process import birth, network
-from gateway.process.channel import PoolAt, WantPool
+from gateway.process.channel import (
+    PoolAt,
+    WantPool,
+)
 from gateway.process.pools import Listener
 from gateway.process.spec import KeeperSpec, ScriptRoot
 

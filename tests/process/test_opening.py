@@ -18,13 +18,15 @@ import uvloop
 
 from gateway.process.channel import (
     Failed,
-    Idle,
     Leaving,
     Message,
     Open,
     Opened,
     Order,
     Release,
+)
+from gateway.process.mastering import (
+    Idle,
 )
 from gateway.process.post import Inbox, send
 from gateway.process.remote import RemoteKeeper

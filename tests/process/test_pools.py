@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from gateway.process.channel import Failed, PoolAt, PoolDown, PoolUp, WantPool
+from gateway.process.channel import (
+    Failed,
+    PoolAt,
+    PoolDown,
+    PoolUp,
+    WantPool,
+)
 from gateway.process.pools import Listener
 from gateway.process.spec import KeeperSpec, PoolSpec, Program
 from gateway.process.workers import LINE, Lines

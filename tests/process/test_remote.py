@@ -17,7 +17,15 @@ import pytest
 import uvloop
 
 from gateway.process import channel
-from gateway.process.channel import AGAIN, Exited, Failed, Leaving, Order, Queued, Started
+from gateway.process.channel import (
+    AGAIN,
+    Exited,
+    Failed,
+    Leaving,
+    Order,
+    Queued,
+    Started,
+)
 from gateway.process.pipes import PipeReader
 from gateway.process.post import Inbox, send
 from gateway.process.remote import LOST, RemoteKeeper, Run

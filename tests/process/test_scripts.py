@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from gateway.process.channel import Exited, Failed, Queued, Release, Started
+from gateway.process.channel import (
+    Exited,
+    Failed,
+    Queued,
+    Release,
+    Started,
+)
 from gateway.process.spec import KeeperSpec
 
 Keep = Callable[..., Any]

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.process.channel import Exited, Failed, Queued, Release, Started
+from gateway.process.channel import (
+    Exited,
+    Failed,
+    Queued,
+    Release,
+    Started,
+)
 from gateway.process.spec import ScriptRoot
 from gateway.process.zygotes import FAILURES_MAX
 

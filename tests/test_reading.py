@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.read import BadConfig, Form, Reader, duration, parse, size
 from gateway.exchange import Limits
+from gateway.reading import BadConfig, Form, Reader, duration, parse, size
 from gateway.units import Duration, Size
 from gateway.where import Where
 

@@ -1,4 +1,4 @@
-"""Floor 6: a TOML table becomes a frozen dataclass, by the annotations of the dataclass.
+"""Floor 1: a TOML table becomes a frozen dataclass, by the annotations of the dataclass.
 
 Decides how a size, a time or a list is written, and that whatever is not understood is refused:
 an unknown key, a wrong type, a wrong unit. Each refusal names file, line, table and key, and shows
