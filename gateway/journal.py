@@ -55,3 +55,18 @@ class Journal:
             os.write(self.fd, line)
         except OSError:
             pass  # a full disk or a closed pipe must not stop the daemon
+
+
+class Copied(Journal):
+    """Writes each line to a second descriptor as well."""
+
+    def __init__(self, journal: Journal, copy: int) -> None:
+        super().__init__(journal.fd, journal.who)
+        self.copy = copy
+
+    def put(self, line: bytes) -> None:
+        super().put(line)
+        try:
+            os.write(self.copy, line)
+        except OSError:
+            pass

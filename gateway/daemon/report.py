@@ -51,12 +51,13 @@ def text(status: _Row) -> str:
             _beside(keeper, "running", "concurrency"),
             _beside(keeper, "queued", "queue"),
             _plain(keeper, "zygotes"),
+            _faults(keeper),
             _pools(keeper),
         )
         for keeper in _rows(status["keepers"])
     ]
     if keepers:
-        head = ("keeper", "process", "state", "scripts", "queue", "zygotes", "pools")
+        head = ("keeper", "process", "state", "scripts", "queue", "zygotes", "faults", "pools")
         lines += ["", *_table(head, keepers)]
     sites = cast(Mapping[str, _Row], status["sites"])
     if sites:
@@ -115,6 +116,17 @@ def _beside(row: _Row, use: str, limit: str) -> str:
     if type(row.get(use)) is not int:
         return "-"
     return f"{row[use]}/{_plain(row, limit)}"
+
+
+def _faults(keeper: _Row) -> str:
+    """Return how often each limit was hit."""
+    found = keeper.get("faults")
+    shown = (
+        [f"{visible(str(kind))} {count}" for kind, count in found.items()]
+        if isinstance(found, dict)
+        else []
+    )
+    return ", ".join(shown) or "-"
 
 
 def _pools(keeper: _Row) -> str:

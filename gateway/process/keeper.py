@@ -17,7 +17,7 @@ import socket
 import time
 from resource import struct_rusage
 
-from gateway.journal import Journal
+from gateway.journal import Copied, Journal
 from gateway.process import birth, orphans
 from gateway.process.channel import (
     Check,
@@ -61,23 +61,25 @@ _KILL_ROUNDS = 200
 """Rounds after which the keeper leaves all the same: what is left hangs in the kernel."""
 
 
-def run(spec: KeeperSpec, control: socket.socket, journal: Journal) -> int:
+def run(spec: KeeperSpec, control: socket.socket, journal: Journal, faults: int = -1) -> int:
     """Be the keeper of `spec` until there is no more need of one; return the exit code.
 
     Called in a process made for it, which must not be a process group's leader. `control` is a
-    SOCK_SEQPACKET socket to the master; its messages are in `channel.py`.
+    SOCK_SEQPACKET socket to the master; its messages are in `mastering.py`. `faults` is the
+    descriptor of the user's own log of faults; -1: there is none.
     """
     # What was here before the fork is not looked at again: its pages stay shared with the master's,
     # and a socket among its garbage cannot close the number that is somebody else's by then.
     gc.freeze()
     try:
-        birth.become(spec, (control.fileno(), journal.fd))
+        birth.become(spec, (control.fileno(), journal.fd, faults))
     except birth.BirthFailed as failed:
         journal.write("error", f"the keeper of {spec.user} cannot start: {failed}")
         _tell(control, Unborn(str(failed)))
         return 1
     _tell(control, Born())
-    return Keeper(spec, control, journal).run()
+    told = journal if faults < 0 else Copied(journal, faults)
+    return Keeper(spec, control, journal, told).run()
 
 
 def _tell(control: socket.socket, message: Message) -> None:
@@ -90,7 +92,9 @@ def _tell(control: socket.socket, message: Message) -> None:
 class Keeper:
     """All state of a keeper, and its loop."""
 
-    def __init__(self, spec: KeeperSpec, control: socket.socket, journal: Journal) -> None:
+    def __init__(
+        self, spec: KeeperSpec, control: socket.socket, journal: Journal, faults: Journal
+    ) -> None:
         self._spec = spec
         self._control = control
         self._journal = journal
@@ -98,7 +102,7 @@ class Keeper:
         self._inbox = Inbox()
         self._fronts: set[Front] = set()
         self._attached = 0
-        self._scripts = Scripts(spec, self._loop, journal)
+        self._scripts = Scripts(spec, self._loop, journal, faults)
         self._pools = Pools(
             spec, self._loop, journal, self._scripts.roots, self._fronts, self._scripts.ledger
         )
@@ -217,6 +221,7 @@ class Keeper:
             **self._scripts.figures(),
             "zygotes": self._scripts.zygotes.count,
             "pools": self._pools.figures(),
+            "faults": self._scripts.ledger.counts,
         }
         try:
             fd = sealed(figures)

@@ -70,10 +70,11 @@ class _Handed(NamedTuple):
 class Scripts:
     """All orders of one keeper."""
 
-    def __init__(self, spec: KeeperSpec, loop: Loop, journal: Journal) -> None:
+    def __init__(self, spec: KeeperSpec, loop: Loop, journal: Journal, faults: Journal) -> None:
+        """`faults` is told of limits that were hit, `journal` of all else."""
         self._loop = loop
         self._journal = journal
-        self.ledger = Ledger(spec, loop, journal, lambda: self._groups)
+        self.ledger = Ledger(spec, loop, faults, lambda: self._groups)
         self.zygotes = Zygotes(self, loop, journal, spec.idle)
         self._handed: dict[int, _Handed] = {}
         """Orders that a zygote was given and has not started."""

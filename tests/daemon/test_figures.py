@@ -45,7 +45,7 @@ def census(keeper: Child) -> Census:
 
     reloading = Reloading(
         None, Inherited(), generations, children, Runtime("/run", private=True), Logs(1, 2),
-        Journal(2, "master"), no_front, never,
+        Journal(2, "master"), no_front, never, lambda settings: None,
     )  # fmt: skip
     return Census(generations, children, reloading, None)
 

@@ -268,6 +268,23 @@ def test_each_tenant_has_logs_of_its_own(
     wait(lambda: "index.html" in (directory / "access.log").read_text(), "a record is written")
 
 
+def test_a_limit_that_is_hit_is_told_where_the_tenant_can_read_it(
+    hosting: Any, tenant: Any, place: Path, wait: Any
+) -> None:
+    hog = "#!/bin/sh\nx=xxxxxxxx\nwhile :; do x=$x$x; done\n"
+    pages(tenant, {"hog.cgi": hog})
+    daemon = hosting('logs = "{dir}/logs"\nmemory = "48 MiB"')
+    assert daemon.get(f"/~{tenant.name}/hog.cgi")[0] in (500, 502)
+    faults = place / "logs" / tenant.name / "faults.log"
+    wait(lambda: faults.exists() and "fault memory" in faults.read_text(), "the fault is told")
+    assert "hog.cgi" in faults.read_text()
+    assert "limit 48 MiB" in faults.read_text()
+    assert "fault memory" in daemon.log()
+    assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 200
+    info = faults.stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o777) == (0, tenant.gid, 0o640)
+
+
 def test_a_full_log_is_renamed(hosting: Any, tenant: Any, place: Path, wait: Any) -> None:
     loud = "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' x >&2\nprintf 'Status: 204\\n\\n'\n"
     pages(tenant, {"loud.cgi": loud})
