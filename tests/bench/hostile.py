@@ -8,13 +8,14 @@ attacker was answered, and what its faults log says.
 """
 
 import argparse
+import asyncio
 import collections
-import http.client
 import os
+import re
+import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -39,36 +40,62 @@ ATTACKS = {
 
 
 class Attack:
-    """Many clients of one script, until they are told to stop."""
+    """Many clients of one script, in a process of their own, until they are told to stop."""
 
-    def __init__(self, daemon: Daemon, path: str, clients: int) -> None:
-        self.answers: collections.Counter[object] = collections.Counter()
-        self._daemon = daemon
-        self._path = path
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def _ask(self) -> None:
-        while not self._over.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self._daemon.port, timeout=8)
+    def __init__(self, port: int, path: str, clients: int) -> None:
+        reader, writer = os.pipe()
+        self._reader = reader
+        self._pid = os.fork()
+        if not self._pid:
             try:
-                connection.request("GET", self._path, headers={"Host": "t1.example"})
-                response = connection.getresponse()
-                response.read()
-                self.answers[response.status] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.answers[type(error).__name__] += 1
+                os.close(reader)
+                answers = asyncio.run(_attack(port, path, clients))
+                shown = ", ".join(f"{count} x {what}" for what, count in answers.most_common())
+                os.write(writer, shown.encode())
             finally:
-                connection.close()
-            self._over.wait(0.05)  # as a client would that is answered at once: 503
+                os._exit(0)
+        os.close(writer)
 
     def stop(self) -> str:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(10)
-        return ", ".join(f"{count} x {what}" for what, count in self.answers.most_common())
+        os.kill(self._pid, signal.SIGTERM)
+        with os.fdopen(self._reader) as said:
+            answers = said.read()
+        os.waitpid(self._pid, 0)
+        return answers
+
+
+async def _attack(port: int, path: str, clients: int) -> "collections.Counter[str]":
+    answers: collections.Counter[str] = collections.Counter()
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    asking = [asyncio.create_task(_client(port, path, answers)) for _ in range(clients)]
+    await over.wait()
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    return answers
+
+
+async def _client(port: int, path: str, answers: "collections.Counter[str]") -> None:
+    """Ask again and again; after a 503 as late as it says."""
+    text = f"GET {path} HTTP/1.1\r\nHost: t1.example\r\nConnection: close\r\n\r\n".encode()
+    while True:
+        pause = 0.05
+        writer = None
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(text)
+            answer = await asyncio.wait_for(reader.read(), 8)
+            status = answer[9:12].decode()
+            answers[status or "nothing"] += 1
+            if found := re.search(rb"\r\nRetry-After: ([0-9]+)\r\n", answer):
+                pause = float(found[1])
+        except (OSError, TimeoutError) as error:
+            answers[type(error).__name__] += 1
+        finally:
+            if writer is not None:
+                writer.close()
+        await asyncio.sleep(pause)
 
 
 def neighbour(daemon: Daemon, seconds: float) -> dict[str, list[float]]:
@@ -120,7 +147,7 @@ def main() -> int:
             neighbour(daemon, 1.0)
             print(f"{'quiet':21}: {told(neighbour(daemon, options.seconds), quiet)}")
             for number, (what, (_, clients)) in enumerate(ATTACKS.items()):
-                attack = Attack(daemon, f"/a{number}.cgi", clients)
+                attack = Attack(port, f"/a{number}.cgi", clients)
                 time.sleep(0.5)  # the attack is to be under way
                 times = neighbour(daemon, options.seconds)
                 answers = attack.stop()
