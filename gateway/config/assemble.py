@@ -19,7 +19,7 @@ from gateway.backends.fastcgi import FastCgi
 from gateway.backends.files import FileWorkers
 from gateway.backends.pool import Pool, PoolSettings
 from gateway.backends.sendfile import Sendfile, SendfileSettings
-from gateway.backends.sources import Elsewhere, Glob, Rule
+from gateway.backends.sources import Elsewhere, Rule, glob
 from gateway.backends.static import Static, StaticSettings
 from gateway.backends.stream import StreamSettings, always_up
 from gateway.backends.supply import Supply, Waiter
@@ -246,7 +246,7 @@ def _programs(settings: Settings) -> Iterator[tuple[int, Rule]]:
         for route in site.route:
             if route.cgi or route.fastcgi or (route.pool and route.match):
                 root = os.fsencode(os.path.abspath(script_root(site, route)))
-                yield number, (root, Glob(os.fsencode(route.match)) if route.match else None)
+                yield number, (root, glob(os.fsencode(route.match)) if route.match else None)
 
 
 def _is_program(route: RouteSettings) -> bool:
