@@ -904,6 +904,8 @@ def test_interrupted_it_leaves_nothing(
         [sys.executable, "-m", "gateway", "doctor", "--time", "600", str(script)],
         env={**os.environ, "PYTHONPATH": str(HERE)},
         stdout=subprocess.DEVNULL,
+        # Who runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait((area / "pid").exists, "the script runs")
     process.send_signal(signal.SIGINT)

@@ -227,7 +227,7 @@ def test_groups_of_a_killed_daemon_are_removed_by_the_next_one(
     keeper = first.keeper()
     first.stop(signal.SIGKILL)
     until(gone(keeper), "the keeper follows its master")
-    assert first.keepers() == {"nobody-1"}
+    assert first.keepers() <= {"nobody-1"}  # another daemon of the tests may have removed it
     second = started()
     until(lambda: not first.parents(), "the next one removes them")
     assert second.stop() == 0
