@@ -11,7 +11,8 @@ What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a dat
 
   to us    R u32 id, u16 length of script, u16 length of cwd, script, cwd, environment
              run this, with the three descriptors that come along as 0, 1 and 2. The script is an
-             absolute path; the environment is "NAME=value" joined by NUL.
+             absolute path; the environment is "NAME=value" joined by NUL. With a fourth, a socket,
+             the process is to stay and take more orders there: see stay.py
            P names joined by NUL: import these modules now
            Q leave when no child is left; later orders are answered by F.
              At the socket's end we leave at once, and the children live on
@@ -334,8 +335,10 @@ def identity(found):
 class Program(object):
     """A script's code, or its source if the compiler has something to say about it each time."""
 
-    def __init__(self, path, found, source):
+    def __init__(self, path, found, source, read):
         self.identity = identity(found)
+        self.read = read
+        """When `source` was begun to be read."""
         self.runs = 0
         self.source = None
         self.path = path
@@ -432,6 +435,7 @@ class Programs(object):
             program = self.kept.get(path)
             if program is not None and program.identity == identity(found):
                 return program
+            read = time.time()
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
             try:
                 found = os.fstat(fd)
@@ -443,7 +447,7 @@ class Programs(object):
                 os.close(fd)
         except EnvironmentError as error:
             raise Unable("it cannot be read: %s" % (error.strerror,))
-        program = Program(name, found, source)
+        program = Program(name, found, source, read)
         if abs(time.time() - max(found.st_mtime, found.st_ctime)) > SETTLED:
             if len(self.kept) >= KEPT_MAX:
                 self.kept.clear()
@@ -886,6 +890,8 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
+    stays = False
+
     def __init__(self, program, script, entries, lesson):
         self.program = program
         self.script = fsdecode(script)
@@ -1090,13 +1096,18 @@ class Zygote(object):
         entries = message[end:].split(b"\0")
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
-            lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
+            teaches = program.runs % 32 < 4 and not self.lesson.pid and len(fds) == 3
+            lesson = self.lesson if teaches else None
+            stay = staying() if len(fds) == 4 else None
             pid = os.fork()
         except (Unable, EnvironmentError) as error:
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
-            self.shed(fds)
+            self.shed(fds[:3])
+            if stay is not None:
+                child = Child(program, script, entries, None)
+                return stay["Stay"](child, id, self.modules, fds[3])
             return Child(program, script, entries, lesson)
         program.runs += 1
         self.children.add(pid)
@@ -1119,7 +1130,7 @@ class Zygote(object):
             raise Unable(self.changed)
         if len(message) > MESSAGE_MAX:
             raise Unable("the order is too long")
-        if len(fds) != 3:
+        if len(fds) not in (3, 4):
             raise Unable("%d descriptors came with it" % len(fds))
         if sorted(entry for entry in entries if entry.startswith(START)) != STARTED:
             raise Unable("its environment has other settings of the interpreter")
@@ -1154,6 +1165,19 @@ class Zygote(object):
                     self.say(b"L", names)
             times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
             self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+
+
+def staying(kept={}):
+    """Return the globals of stay.py, which is read when it is first needed."""
+    if not kept:
+        path = os.path.join(os.path.dirname(FILE), "stay.py")
+        with io.open(path, "rb") as file:
+            code = compile(file.read(), path, "exec", 0, True)
+        space = {"__name__": "stay", "__file__": path, "warm": SELF}
+        eval(code, space)
+        kept.update(space)
+        freeze()
+    return kept
 
 
 def fcntl_nonblocking(*fds):

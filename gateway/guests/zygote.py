@@ -26,6 +26,8 @@ sys.dont_write_bytecode = WRITES
 CHILD = warm.serve(sys.modules["__main__"], GIVEN, int(sys.argv[1]))
 
 # From here on this is a child. `warm`, "The script", says what happens.
+if CHILD.stays:
+    sys.exit(CHILD.stay())
 if warm.FRAMELESS:
     raise CHILD.started()
 try:
