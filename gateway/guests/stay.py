@@ -257,7 +257,7 @@ class Stay(object):
             order = self.wait()
             if order is None:
                 return None
-            space = self.prepare(*order)
+            space = self.prepare(order)
 
     def begin(self):
         self.since = time.time()
@@ -274,7 +274,7 @@ class Stay(object):
 
     # One request.
 
-    def prepare(self, script, entries):
+    def prepare(self, entries):
         """Make everything fresh; return the globals of the script."""
         self.since = time.time()
         warm.set_environment(entries)
@@ -282,7 +282,7 @@ class Stay(object):
         self.streams()
         sys.argv[:] = [self.child.script]
         if not warm.SAFE_PATH:
-            sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+            sys.path.insert(0, os.path.dirname(os.path.realpath(self.child.script)))
         return warm.MAIN.fresh(self.child.script)
 
     def streams(self):
@@ -357,7 +357,7 @@ class Stay(object):
         except BaseException:
             sys.stdin, sys.stdout, sys.stderr = streams
             return False, None
-        if self.has_children():
+        if self.has_children() or not self.has_ours():
             sys.stdin, sys.stdout, sys.stderr = streams
             return False, None
         stream = streams = None
@@ -408,15 +408,16 @@ class Stay(object):
                 pass  # it has ended
         return False
 
-    def is_as_before(self):
-        """Whether our descriptors are there, and no other."""
+    def has_ours(self):
+        """Whether our descriptors are there: a script may close all that it sees."""
         try:
-            if os.fstat(self.control).st_ino != self.socket:
-                return False
-            if not stat.S_ISCHR(os.fstat(self.nothing).st_mode):
-                return False
+            ours = os.fstat(self.control).st_ino == self.socket
+            return ours and stat.S_ISCHR(os.fstat(self.nothing).st_mode)
         except OSError:
             return False
+
+    def is_as_before(self):
+        """Whether no other descriptor is there, and not half of the processor time is used up."""
         if os.listdir("/proc/self/fd") != self.fds:
             return False
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -480,7 +481,7 @@ class Stay(object):
         self.say(b"D", struct.pack("<IQQQ", self.order, numbers[0], numbers[1], peak))
 
     def wait(self):
-        """Take the next order and begin it; None when there is none to come."""
+        """Take the next order and begin it; return the environment, None when no order comes."""
         receive = (warm.old_receiver if OLD else warm.modern_receiver)(self.control)
         try:
             message, fds = receive()
@@ -510,7 +511,7 @@ class Stay(object):
         if why:
             return None
         self.say(b"S", struct.pack("<II", self.order, self.pid))
-        return script, entries
+        return entries
 
     def unfit(self, script, entries, message, fds):
         """Return why an order cannot run here; "" if it can."""

@@ -578,7 +578,7 @@ sub tell_loaded {
 #
 # It is compiled once if nobody could tell: a named sub that uses a `my` variable of the file has
 # that of the first run for ever ("will not stay shared"; perl says so under `use warnings`), a
-# BEGIN block runs once. Otherwise it is compiled for each request, the modules that it uses are not.
+# BEGIN block runs once. Otherwise it is compiled for each request; its modules are not.
 
 # Note all that is needed to stay, unless this script cannot.
 sub prepare_to_stay {
@@ -627,7 +627,9 @@ sub begin_to_stay {
     vec($rights, 63, 8) = 0;
     open($control, '+<&=', $control_fd) or return;
     no strict 'refs';
-    $stay{before}  = { map { $_ => { map { $_ => 1 } keys %{"${_}::"} } } 'main', @{ $stay{packages} } };
+    for my $package ('main', @{ $stay{packages} }) {
+        $stay{before}{$package} = { map { $_ => 1 } keys %{"${package}::"} };
+    }
     $stay{umask}   = umask;
     $stay{warning} = $^W;
     $stay{search}  = [@INC];
@@ -635,7 +637,8 @@ sub begin_to_stay {
     $stay{lasting} = lasting();
     $stay{locale}  = POSIX::setlocale(6) if defined &POSIX::setlocale;
     pipe(my $reader, my $writer) or return;
-    $stay{pipe}    = [$reader, $writer];
+    $stay{pipe}    = [map { syscall($calls->{fcntl}, fileno $_, 1030, 100) } $reader, $writer];
+    close($_) for $reader, $writer;
     $stay{fds}     = join ' ', names_in('/proc/self/fd');
     $stay{socket}  = (stat $control)[1];
     open_data();
@@ -664,8 +667,8 @@ sub compiled_script {
     };
     $SIG{__WARN__} = $hear;
     delete $zygote::{script};
-    my $done = evaluate(qq{package main; sub zygote::script {\n#line 1 "$stay{path}"\n$source\n;}\n1});
-    if (!$done) {   # perl itself shall say it, or knows better
+    my $text = qq{package main; sub zygote::script {\n#line 1 "$stay{path}"\n$source\n;}\n1};
+    if (!evaluate($text)) {   # perl itself shall say it, or knows better
         %SIG = ();
         exec { $^X } $^X, $stay{path} or CORE::exit(255);
     }
@@ -677,8 +680,8 @@ sub compiled_script {
         my $once = $kept && !$shared && runs_again($source);
         if ($once) { $stay{code} = $code; $stay{values} = values_of(); $stay{search} = [@INC] }
         else {
-            $stay{text} = $source;
-            $stay{text} =~ s/^([ \t]*use[ \t]+warnings\b[^;\n]*;)/$1 no warnings qw(closure redefine);/m;
+            my $quiet = 'no warnings qw(closure redefine);';
+            $stay{text} = $source =~ s/((?:^|;)[ \t]*use[ \t]+warnings\b[^;\n]*;)/$1 $quiet/mr;
         }
     }
     $! = 0;
@@ -702,7 +705,7 @@ sub cut_source {
 # Whether a script, which gave no warning of it, can be run again as it was compiled.
 sub runs_again {
     my ($source) = @_;
-    my $warned = $source =~ /^[ \t]*use[ \t]+warnings\b/m ? $-[0] : $^W ? 0 : undef;
+    my $warned = $source =~ /(?:^|;)[ \t]*use[ \t]+warnings\b/m ? $-[0] : $^W ? 0 : undef;
     my $sub = $source =~ /^[ \t]*sub[ \t]+\w/m ? $-[0] : undef;
     return 0 if defined $sub && (!defined $warned || $warned > $sub);
     return $source !~ /\bno\s+warnings\b|\b(?:BEGIN|INIT|CHECK|UNITCHECK)\s*\{|\bstate\s*[\$\@%(]/;
@@ -734,7 +737,8 @@ sub values_of {
     each_symbol(sub {
         my ($package, $name, $glob) = @_;
         my ($array, $hash) = (*{$glob}{ARRAY}, *{$glob}{HASH});
-        $values{"${package}::$name"} = [${ *{$glob} }, $array ? [@$array] : [], $hash ? {%$hash} : {}];
+        my @values = (${ *{$glob} }, $array ? [@$array] : [], $hash ? {%$hash} : {});
+        $values{"${package}::$name"} = \@values;
     });
     return \%values;
 }
@@ -748,14 +752,22 @@ sub reset_variables {
         my ($package, $name, $glob) = @_;
         my $value = $values->{"${package}::$name"} || [undef, [], {}];
         my ($scalar, $array, $hash) = map { *{$glob}{$_} } qw(SCALAR ARRAY HASH);
-        if ((defined $$scalar || defined $value->[0]) && !exported($package, $name, 'SCALAR', $scalar)) {
-            my $new = $value->[0];
-            *{$glob} = \$new;
+        my $new = $value->[0];
+        if (defined $$scalar || defined $new) {
+            *{$glob} = \$new if !exported($package, $name, 'SCALAR', $scalar);
         }
         if ($array && !exported($package, $name, 'ARRAY', $array)) { *{$glob} = [@{ $value->[1] }] }
         if ($hash && !exported($package, $name, 'HASH', $hash)) { *{$glob} = { %{ $value->[2] } } }
         if (defined *{$glob}{IO}) { closedir(*{$glob}); close(*{$glob}) if defined fileno *{$glob} }
     });
+}
+
+# CGI.pm keeps the request in its own variables; its settings are not touched.
+sub reset_cgi {
+    no warnings 'once';
+    undef $_ for $CGI::Q, $CGI::QUERY_CHARSET;
+    ($CGI::BEEN_THERE, $CGI::TABINDEX) = (0, 0);
+    (@CGI::QUERY_PARAM, %CGI::QUERY_PARAM, %CGI::QUERY_FIELDNAMES, %CGI::QUERY_TMPFILES) = ();
 }
 
 # Whether a variable is also one of another package, by the same name.
@@ -787,6 +799,7 @@ sub stashes {
 sub clean {
     alarm(0);
     reset_variables();
+    reset_cgi() if $INC{'CGI.pm'};
     close(main::DATA) if defined fileno main::DATA;
     my @threads = names_in('/proc/self/task');
     return 0 if has_children() || @threads > 1;
@@ -809,7 +822,7 @@ sub clean {
 # a pipe, since perl notes of a handle whether it can tell its place.
 sub reopen {
     no warnings;
-    my @ends = map { fileno $_ } @{ $stay{pipe} }[0, 1, 1];
+    my @ends = @{ $stay{pipe} }[0, 1, 1];
     for my $fd (0 .. 2) {
         my $handle = (*STDIN, *STDOUT, *STDERR)[$fd];
         my $open = defined fileno $handle;
@@ -826,8 +839,7 @@ sub reopen {
 sub reset_signals {
     for my $name (grep { defined $SIG{$_} } keys %SIG) {
         next if ref $SIG{$name} eq 'CODE' && is_of_a_module($SIG{$name});
-        if ($name =~ /^__/) { delete $SIG{$name} }
-        else                { $SIG{$name} = 'DEFAULT' }
+        delete $SIG{$name};
     }
     syscall($calls->{sigprocmask}, SIG_SETMASK, $empty, 0, 8);
 }
@@ -885,7 +897,8 @@ sub note_own {
 # Say that the script has come to its end, and what it took.
 sub account {
     my ($mine, $theirs) = (usage(0), usage(-1));
-    my ($user, $system) = map { 1e6 * ($mine->[$_] + $theirs->[$_]) + $mine->[$_ + 1] + $theirs->[$_ + 1] } 0, 2;
+    my @used = map { $mine->[$_] + $theirs->[$_] } 0 .. 3;    # seconds, microseconds, of two kinds
+    my ($user, $system) = ($used[0] * 1e6 + $used[1], $used[2] * 1e6 + $used[3]);
     my $peak = $mine->[4] > $theirs->[4] ? $mine->[4] : $theirs->[4];
     give(pack('a L< Q< Q< Q<', 'D', $stay{id}, $user, $system, $peak));
 }
