@@ -55,9 +55,7 @@ OLD = warm.OLD
 CONTROL_AT = 100
 """Our socket is moved to this number or above, where a script's own descriptors do not come."""
 LC_ALL = 6
-LIMITS = sorted(
-    getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")
-)
+LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 MISSING = object()
 FINE = 0.1

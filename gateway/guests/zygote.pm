@@ -635,7 +635,7 @@ sub begin_to_stay {
     $stay{search}  = [@INC];
     $stay{layers}  = [map { join ' ', PerlIO::get_layers($_) } *STDIN, *STDOUT, *STDERR];
     $stay{lasting} = lasting();
-    $stay{locale}  = POSIX::setlocale(6) if defined &POSIX::setlocale;
+    $stay{locale}  = locale();
     pipe(my $reader, my $writer) or return;
     $stay{pipe}    = [map { syscall($calls->{fcntl}, fileno $_, 1030, 100) } $reader, $writer];
     close($_) for $reader, $writer;
@@ -643,7 +643,7 @@ sub begin_to_stay {
     $stay{socket}  = (stat $control)[1];
     open_data();
     no warnings;
-    *CORE::GLOBAL::exit = sub (;$) {
+    *{'CORE::GLOBAL::exit'} = sub (;$) {
         my $status = @_ ? $_[0] : 0;
         if ($status == 0 && $$ == $self && $stay{inside}) {
             eval { last GATEWAY_REQUEST };    # not from a sub that perl itself called (sort, tie)
@@ -654,6 +654,13 @@ sub begin_to_stay {
 
 # What no request may change.
 sub lasting { return join ' ', $<, $>, $(, $), getpgrp, getpriority(0, 0) }
+
+# By their names below, as what this file names is in the symbol table of every script.
+
+sub locale {    # all of it; not known without POSIX.pm
+    no strict 'refs';
+    return $INC{'POSIX.pm'} ? &{'POSIX::setlocale'}(6) : undef;
+}
 
 # Return the script as a sub, compiled once or again.
 sub compiled_script {
@@ -715,7 +722,9 @@ sub open_data {
     return unless $stay{source} =~ /^__(?:END|DATA)__\r?\n/m;
     my $at = $+[0];
     no warnings;
-    open(main::DATA, '<', $stay{path}) and seek(main::DATA, $at, 0);
+    no strict 'refs';
+    open(*{'main::DATA'}, '<', $stay{path}) and seek(*{'main::DATA'}, $at, 0);
+    $stay{before}{main}{DATA} = 0;
 }
 
 # Call a sub with each variable of the script's packages: its package, name and glob.
@@ -764,10 +773,11 @@ sub reset_variables {
 
 # CGI.pm keeps the request in its own variables; its settings are not touched.
 sub reset_cgi {
-    no warnings 'once';
-    undef $_ for $CGI::Q, $CGI::QUERY_CHARSET;
-    ($CGI::BEEN_THERE, $CGI::TABINDEX) = (0, 0);
-    (@CGI::QUERY_PARAM, %CGI::QUERY_PARAM, %CGI::QUERY_FIELDNAMES, %CGI::QUERY_TMPFILES) = ();
+    no strict 'refs';
+    undef ${"CGI::$_"} for qw(Q QUERY_CHARSET);
+    ${"CGI::$_"} = 0 for qw(BEEN_THERE TABINDEX);
+    @{"CGI::QUERY_PARAM"} = ();
+    %{"CGI::$_"} = () for qw(QUERY_PARAM QUERY_FIELDNAMES QUERY_TMPFILES);
 }
 
 # Whether a variable is also one of another package, by the same name.
@@ -800,7 +810,6 @@ sub clean {
     alarm(0);
     reset_variables();
     reset_cgi() if $INC{'CGI.pm'};
-    close(main::DATA) if defined fileno main::DATA;
     my @threads = names_in('/proc/self/task');
     return 0 if has_children() || @threads > 1;
     select(STDOUT);
@@ -814,7 +823,7 @@ sub clean {
     my %there = map { $_ => 1 } @{ $stay{search} };
     @INC = (@{ $stay{search} }, grep { ref || !$there{$_}++ } @INC);
     $stay{search} = [@INC] if @INC < 100;
-    return 0 if defined $stay{locale} && POSIX::setlocale(6) ne $stay{locale};
+    return 0 if defined $stay{locale} && locale() ne $stay{locale};
     return $stay{lasting} eq lasting() && is_as_before() && note_own();
 }
 
@@ -847,7 +856,8 @@ sub reset_signals {
 sub is_of_a_module {
     my ($code) = @_;
     require B;
-    my $package = eval { B::svref_2object($code)->STASH->NAME } // 'main';
+    no strict 'refs';
+    my $package = eval { &{'B::svref_2object'}($code)->STASH->NAME } // 'main';
     return !$stay{before}{$package} && $package ne 'zygote';
 }
 

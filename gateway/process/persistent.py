@@ -2,8 +2,8 @@
 
 Decides which process gets an order, how many there are, and when one is let go of. Such a process
 is a child of a zygote (`zygotes.py`), started as for any warm script, but given a socket of its
-own; what it does with its memory between two requests is `guests/stay.py`'s and `guests/zygote.pm`'s
-business. Must not know fronts or orders (`scripts.py`).
+own; what it does between two requests is up to `guests/stay.py` and `guests/zygote.pm`. Must not
+know fronts or orders (`scripts.py`).
 
 One request at a time: a process that is busy gets no second one, another process is started. One
 that does not say "done" ends as a warm script does, and its zygote or the kernel tells how; so
@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.process.loop import Loop, Timer
-from gateway.process.memory import NONE, memory_of
+from gateway.process.memory import Kept, row
 from gateway.process.post import send
 from gateway.process.spec import Interpreter
 from gateway.process.zygotes import REPLY_MAX, STUCK, SWEEP, Key, Zygotes, order_message
@@ -183,22 +183,13 @@ class Persistent:
 
     def rows(self) -> list[Interpreter]:
         """Return what there is, for whoever shows it."""
-        now = time.monotonic()
         return [
-            Interpreter(
-                interpreter=" ".join((each.place[0][0].interpreter, *each.place[0][0].flags)),
-                script=os.fsdecode(each.place[1]),
-                pid=each.pid,
-                served=each.served,
-                modules=0,
-                private=memory.private,
-                shared=memory.shared,
-                age=now - each.born,
-                idle=0.0 if each.token else now - each.used,
-            )
+            row(Kept(
+                each.place[0][0], each.place[1], each.pid, each.served, 0, each.born, each.used,
+                bool(each.token),
+            ))
             for each in self._all.values()
-            for memory in (memory_of(each.pid) or NONE,)
-        ]
+        ]  # fmt: skip
 
     def close(self) -> None:
         """Let all go."""

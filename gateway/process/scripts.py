@@ -313,13 +313,14 @@ class Scripts:
     def _otherwise(self, token: int, *, warm: bool) -> None:
         """Start an order that was handed over, and that nothing has run of."""
         script, order, fds = self._handed.pop(token)
-        found = self._find(order)
         if script.killer is not None:
             _close(fds)
-        elif warm and self._hand(script, order, fds, found):
-            return
-        elif self._execute(script, order, fds, found):
-            return
+        else:
+            found = self._find(order)
+            if warm and self._hand(script, order, fds, found):
+                return
+            if self._execute(script, order, fds, found):
+                return
         self._forget(script)
         self.running -= 1
         self._next()

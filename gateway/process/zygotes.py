@@ -24,7 +24,7 @@ from typing import Protocol
 from gateway.guests import ZYGOTE_PERL, ZYGOTE_PYTHON
 from gateway.journal import Journal
 from gateway.process.loop import Loop, Timer
-from gateway.process.memory import MIB, NONE, memory_of
+from gateway.process.memory import MIB, NONE, Kept, memory_of, row
 from gateway.process.post import send
 from gateway.process.spawn import spawn
 from gateway.process.spec import Interpreter
@@ -183,23 +183,13 @@ class Zygotes:
 
     def rows(self) -> list[Interpreter]:
         """Return what there is, for whoever shows it."""
-        now = time.monotonic()
-        rows = []
-        for zygote in self._all.values():
-            zygote.count()
-            row = Interpreter(
-                interpreter=" ".join((zygote.key[0].interpreter, *zygote.key[0].flags)),
-                script="",
-                pid=zygote.pid,
-                served=zygote.served,
-                modules=len(zygote.modules),
-                private=zygote.memory.private,
-                shared=zygote.memory.shared,
-                age=now - zygote.born,
-                idle=0.0 if zygote.waiting or zygote.children else now - zygote.used,
-            )
-            rows.append(row)
-        return rows
+        return [
+            row(Kept(
+                zygote.key[0], b"", zygote.pid, zygote.served, len(zygote.modules), zygote.born,
+                zygote.used, bool(zygote.waiting or zygote.children),
+            ))
+            for zygote in self._all.values()
+        ]  # fmt: skip
 
     def close(self) -> None:
         """Let all go; what they have started lives on, as children of this process."""

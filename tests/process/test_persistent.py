@@ -1,8 +1,10 @@
 """Scripts that are run again and again in one process, through a real keeper."""
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +21,29 @@ Until = Callable[[Callable[[], object], str], None]
 Content = Callable[[int], bytes]
 Lives = Callable[[int], bool]
 
+VERSIONS = ("2.7", *(f"3.{minor}" for minor in range(6, 15)))
 PYTHON = f"#!{sys.executable} -S\nimport os, sys\n"
 PERL = "#!/usr/bin/perl\nuse strict;\nuse warnings;\n$| = 1;\n"
 NO_PERL = pytest.mark.skipif(not shutil.which("perl"), reason="perl is not installed")
 PID = {"x.py": "print(os.getpid(), flush=True)\n", "x.pl": 'print "$$\\n";\n'}
 HEAD = {"x.py": PYTHON, "x.pl": PERL}
 LANGUAGES = [pytest.param("x.py", id="python"), pytest.param("x.pl", id="perl", marks=NO_PERL)]
+
+
+def pythons() -> dict[str, str]:
+    """Return version -> path of each Python that is found here."""
+    found: dict[str, str] = {}
+    paths = [sys.executable, "/usr/bin/python3", *(f"/usr/bin/python{each}" for each in VERSIONS)]
+    paths += sorted(str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python"))
+    for path in paths:
+        if os.path.exists(path):
+            say = "import sys; print('%d.%d' % sys.version_info[:2])"
+            ran = subprocess.run([path, "-c", say], capture_output=True, text=True, check=False)
+            found.setdefault(ran.stdout.strip(), path)
+    return found
+
+
+PYTHONS = pythons()
 
 
 class Site:
@@ -336,7 +355,7 @@ def test_child_that_comes_to_the_end_of_the_script_says_nothing_to_us(
     site: Site, until: Until, name: str
 ) -> None:
     text = {
-        "x.py": "if not os.fork():\n    print('child')\nelse:\n    os.wait()\n    print('parent')\n",
+        "x.py": "if not os.fork(): print('child')\nelse: os.wait(); print('parent')\n",
         "x.pl": "if (!fork) { print qq{child\\n} } else { wait; print qq{parent\\n} }\n",
     }
     site.write(name, text[name])
@@ -439,9 +458,7 @@ def test_busy_process_gets_no_second_request(site: Site, until: Until, name: str
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_idle_process_that_is_killed_costs_no_request(
-    site: Site, until: Until, name: str
-) -> None:
+def test_idle_process_that_is_killed_costs_no_request(site: Site, until: Until, name: str) -> None:
     site.write(name, "")
     for _ in range(5):
         pid = site.ask(name)[0]
@@ -540,3 +557,68 @@ def test_atexit_functions_run_at_the_end_of_their_request_and_those_of_modules_w
     site.ask("x.py")
     until(mark.exists, "the module's function is called")
 
+
+def test_memory_and_requests_of_ready_interpreters_are_told(
+    keep: Keep, open_channel: Any, content: Content, tmp_path: Path
+) -> None:
+    kept = keep(scripts={"r": ScriptRoot(root=os.fsencode(tmp_path / "root"), start="warm")})
+    site = Site(kept, open_channel(kept), content)
+    site.write("x.py", "import json\n")
+    for _ in range(3):
+        site.ask("x.py")
+    kept.stop()
+    kept.wait()
+    found = re.findall(
+        r" info keeper tests zygote \S+ -S: the zygote leaves: it served 3 in \d+ s, with ([\d.]+) "
+        r"MiB of its own, ([\d.]+) MiB shared and (\d+) modules loaded beforehand\n",
+        kept.log(),
+    )
+    assert len(found) == 1
+    private, shared, modules = map(float, found[0])
+    assert private > 0.5
+    assert shared > 0.5
+    assert modules >= 1
+
+
+PLAIN = """import os, sys
+sys.stdout.write("%d\\n" % os.getpid())
+import atexit, signal, own
+seen = ["leaked" in globals(), os.environ.get("LEAK"), os.getcwd(), os.umask(18), sys.argv]
+seen += [sys.stdin.read(), sorted(os.listdir("/proc/self/fd")), sys.path, hasattr(sys, "mine")]
+seen += [signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL, __name__, own.seen]
+sys.stdout.write("%r\\n" % (seen,))
+leaked = sys.mine = own.seen = 1
+os.environ["LEAK"] = "1"
+os.chdir("/")
+os.umask(63)
+sys.argv.append("x")
+sys.path.insert(0, sys.path[0])
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+atexit.register(sys.stdout.write, "end\\n")
+if os.environ["QUERY_STRING"] == "raise":
+    raise ValueError("ouch")
+if os.environ["QUERY_STRING"] == "exit":
+    sys.exit("said")
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_python_runs_a_script_again(site: Site, until: Until, version: str) -> None:
+    if version not in PYTHONS:
+        pytest.skip(f"Python {version} is not installed")
+    site.kept.script("own.py", "seen = 0\n")
+    site.kept.script("x.py", f"#!{PYTHONS[version]} -S\n" + PLAIN)
+    first = site.ask("x.py")
+    pid = site.stays("x.py", until)
+    for _ in range(2):
+        assert site.ask("x.py") == (pid, first[1].replace("'__main__', 0]", "'__main__', 1]"))
+    path = site.kept.root / "x.py"
+    raised, said = site.ask("x.py", "raise", status=1)
+    assert raised == pid
+    assert said.endswith(f'  File "{path}", line 18, in <module>\n    raise ValueError("ouch")\n'
+                         "ValueError: ouch\n")  # fmt: skip
+    assert said.count("  File ") == 1
+    assert "\nend\n" in said
+    exited, said = site.ask("x.py", "exit", status=1)
+    assert exited != pid
+    assert said.endswith("end\nsaid\n")

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.skipif(not shutil.which("perl"), reason="perl is not in
 
 Ask = Callable[..., list[str]]
 
-STRICT = "#!/usr/bin/perl\nuse strict; use warnings;\nour $began; print $began++ || 0, qq{ $$\\n};\n"
+STRICT = (
+    "#!/usr/bin/perl\nuse strict; use warnings;\nour $began; print $began++ || 0, qq{ $$\\n};\n"
+)
 OLD = "#!/usr/bin/perl\nprint $began++ || 0, qq{ $$\\n};\n"
 
 
