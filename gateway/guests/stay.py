@@ -19,8 +19,8 @@ of warnings. `atexit` functions that a module registers when it is imported run 
 ends. A frame of ours is below the script's. Finalizers of what the script leaves run at its end.
 
 What ends the process once the answer is out: an uncaught exception, an exit status other than 0,
-a thread or a child process that is left, a descriptor that is left open or that we need and that
-was closed, output that cannot be written, a limit, user, group or niceness that was changed, a
+a thread or a child process that is left, more than HELD_MAX descriptors that are left open (those
+of a module's connections may be), one that we need and that was closed, output that cannot be written, a limit, user, group or niceness that was changed, a
 module or script that changed or is too young to tell, half of the limit of processor time.
 """
 
@@ -54,6 +54,9 @@ OLD = warm.OLD
 
 CONTROL_AT = 100
 """Our socket is moved to this number or above, where a script's own descriptors do not come."""
+HELD_MAX = 16
+"""Descriptors that may stay open. Whatever the script itself had is closed with its variables, so
+that these are a module's; or lost, and then this process must end before it has no more."""
 LC_ALL = 6
 LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
@@ -268,7 +271,7 @@ class Stay(object):
         self.path = sys.path, list(sys.path)
         self.argv = sys.argv
         self.condition = Condition()
-        self.fds = os.listdir("/proc/self/fd")
+        self.fds = set(os.listdir("/proc/self/fd"))
 
     # One request.
 
@@ -415,8 +418,10 @@ class Stay(object):
             return False
 
     def is_as_before(self):
-        """Whether no other descriptor is there, and not half of the processor time is used up."""
-        if os.listdir("/proc/self/fd") != self.fds:
+        """Whether our descriptors are there and few others, and not half of the processor time is
+        used up."""
+        now = os.listdir("/proc/self/fd")
+        if not self.fds.issubset(now) or len(now) > len(self.fds) + HELD_MAX:
             return False
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = resource.getrlimit(resource.RLIMIT_CPU)[0]

@@ -88,6 +88,7 @@ use constant {
     SCRIPT_FD    => 3,
     SPOILED      => 75,
     SCRIPTS_MAX  => 1000, PATH_MAX => 1000,
+    HELD_MAX     => 16,
 };
 
 my $ended = pack('Q<', 1 << 16);    # the set with SIGCHLD, and that with nothing: variables,
@@ -569,7 +570,8 @@ sub tell_loaded {
 # own (process/persistent.py says what is said there). The script becomes a named sub of ours, which
 # the main program calls: an exception ends the process as ever, and so does an exit status other
 # than 0; `exit 0` leaves the sub. What a request leaves that could harm the next one ends the
-# process, too: a child process, a thread, a descriptor, a changed user, group or niceness.
+# process, too: a child process, a thread, a changed user, group or niceness, more than HELD_MAX
+# open descriptors (some may be a module's connections).
 #
 # Fresh for each request: environment, @ARGV, directory, umask, signals, the special variables,
 # STDIN, STDOUT and STDERR with their layers, DATA, package variables of main and of the packages
@@ -639,7 +641,7 @@ sub begin_to_stay {
     pipe(my $reader, my $writer) or return;
     $stay{pipe}    = [map { syscall($calls->{fcntl}, fileno $_, 1030, 100) } $reader, $writer];
     close($_) for $reader, $writer;
-    $stay{fds}     = join ' ', names_in('/proc/self/fd');
+    $stay{fds}     = [names_in('/proc/self/fd')];
     $stay{socket}  = (stat $control)[1];
     open_data();
     no warnings;
@@ -884,7 +886,9 @@ sub usage {
 
 sub is_as_before {
     return 0 unless ((stat $control)[1] // 0) == $stay{socket};
-    return 0 unless join(' ', names_in('/proc/self/fd')) eq $stay{fds};
+    my %now = map { $_ => 1 } names_in('/proc/self/fd');
+    return 0 if grep { !$now{$_} } @{ $stay{fds} };
+    return 0 if keys %now > @{ $stay{fds} } + HELD_MAX;
     my $limits = "\0" x 16;
     syscall($calls->{prlimit64}, 0, 0, 0, $limits) == 0 or return 1;
     my $usage = usage(0);

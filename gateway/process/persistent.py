@@ -41,6 +41,9 @@ SERVED_MAX = 1000
 """Requests of one process; then it leaves, with whatever it has gathered."""
 AGE_MAX = 600.0
 """Seconds after which it leaves as well."""
+RESTED = 1.0
+"""Seconds without a request after which it makes room for another script. Until then that one is
+only warm: when many scripts are asked for in turn, each would make the others leave."""
 
 _TURN = 16
 _STARTED = struct.Struct("<cII")
@@ -206,10 +209,11 @@ class Persistent:
         self, place: Place, token: int, environment: Sequence[bytes], fds: tuple[int, int, int]
     ) -> bool:
         if len(self._all) + len(self._starting) >= self._most:
-            waiting = [each for each in self._all.values() if not each.token]
-            if not waiting:
+            before = time.monotonic() - RESTED
+            rested = [each for each in self._all.values() if not each.token and each.used < before]
+            if not rested:
                 return False
-            self.drop(min(waiting, key=lambda each: each.used).pid)
+            self.drop(min(rested, key=lambda each: each.used).pid)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         key, script, directory = place
         with theirs:

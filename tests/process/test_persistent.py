@@ -238,6 +238,22 @@ def test_own_module_stays_until_its_file_changes(site: Site, until: Until, name:
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
+def test_file_that_a_module_keeps_open_stays_open(site: Site, until: Until, name: str) -> None:
+    module, text, script = {
+        "x.py": ("own.py", "file = open('/etc/passwd')\n", "import own\nown.file.read(1)\n"
+                 "print(own.file.tell())\n"),
+        "x.pl": ("Own.pm", "package Own; open(our $file, '<', '/etc/passwd'); 1;\n",
+                 "use FindBin; use lib $FindBin::Bin; use Own; read($Own::file, my $x, 1); "
+                 "print tell($Own::file), qq{\\n};\n"),
+    }[name]  # fmt: skip
+    site.kept.script(module, text)
+    site.write(name, script)
+    pid = site.stays(name, until)
+    place = int(site.ask(name)[1])
+    assert site.ask(name) == (pid, f"{place + 1}\n")
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_edited_script_takes_effect_at_once(site: Site, until: Until, name: str) -> None:
     for text in ("one", "two", "six"):  # as long as one another
         site.write(name, f"print('{text}\\n')\n" if name == "x.py" else f'print "{text}\\n\\n";')
@@ -252,7 +268,7 @@ ENDINGS = [
     pytest.param("x.py", "sys.stdout.flush(); os._exit(0)", 0, id="python _exit"),
     pytest.param("x.py", "os.kill(os.getpid(), 9)", -9, id="python killed"),
     pytest.param("x.py", "os.execv('/bin/true', ['true'])", 0, id="python exec"),
-    pytest.param("x.py", "import own; own.file = open('/dev/null')", 0, id="python open file"),
+    pytest.param("x.py", "for n in range(20): os.dup(0)", 0, id="python descriptors"),
     pytest.param("x.py", "os.closerange(3, 2000)", 0, id="python closed all"),
     pytest.param("x.py", "os.nice(1)", 0, id="python nice"),
     pytest.param("x.pl", "exit 3;", 3, id="perl exit", marks=NO_PERL),
@@ -260,7 +276,8 @@ ENDINGS = [
     pytest.param("x.pl", "kill 9, $$;", -9, id="perl killed", marks=NO_PERL),
     pytest.param("x.pl", "exec '/bin/true';", 0, id="perl exec", marks=NO_PERL),
     pytest.param("x.pl", "use POSIX (); POSIX::_exit(0);", 0, id="perl _exit", marks=NO_PERL),
-    pytest.param("x.pl", "use POSIX (); POSIX::dup(1);", 0, id="perl descriptor", marks=NO_PERL),
+    pytest.param("x.pl", "use POSIX (); POSIX::dup(0) for 1 .. 20;", 0,
+                 id="perl descriptors", marks=NO_PERL),
     pytest.param("x.pl", "use POSIX (); POSIX::close($_) for 3 .. 2000;", 0,
                  id="perl closed all", marks=NO_PERL),
     pytest.param("x.pl", "use POSIX (); POSIX::nice(1);", 0, id="perl nice", marks=NO_PERL),
@@ -271,7 +288,6 @@ ENDINGS = [
 def test_request_that_does_not_end_well_ends_the_process_and_the_next_is_fresh(
     site: Site, until: Until, name: str, way: str, status: int
 ) -> None:
-    site.kept.script("own.py", "")
     condition = "if os.environ['QUERY_STRING']:\n    " if name == "x.py" else ""
     text = condition + way if condition else f"if ($ENV{{QUERY_STRING}}) {{ {way} }}"
     site.write(name, text + "\n")
@@ -479,15 +495,28 @@ def test_process_that_does_not_begin_is_killed_and_its_order_done(
     until(lambda: not lives(pid), "it is killed")
 
 
-def test_processes_are_bounded_and_the_one_used_last_makes_room(
-    persistent: Callable[..., Site], until: Until, lives: Lives
+def test_processes_are_bounded_and_one_that_has_rested_makes_room(
+    persistent: Callable[..., Site], until: Until, lives: Lives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateway.process.persistent.RESTED", 0.0)
     site = persistent(concurrency=1)
     site.write("x.py", "")
     pid = site.stays("x.py", until)
     site.kept.script("y.py", PYTHON + PID["x.py"])
     assert site.ask("y.py")[0] != pid
     until(lambda: not lives(pid), "it makes room")
+
+
+def test_script_for_which_there_is_no_room_is_warm(
+    persistent: Callable[..., Site], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.process.persistent.RESTED", 1000.0)
+    site = persistent(concurrency=1)
+    site.write("x.py", "")
+    pid = site.stays("x.py", until)
+    site.kept.script("y.py", PYTHON + PID["x.py"])
+    assert len({site.ask("y.py")[0] for _ in range(3)} - {pid}) == 3
+    assert site.ask("x.py")[0] == pid
 
 
 def test_process_leaves_after_many_requests(
@@ -521,6 +550,24 @@ def test_process_outlives_its_zygote(site: Site, until: Until) -> None:
     assert site.ask("x.py")[0] == pid
     os.kill(pid, signal.SIGKILL)
     assert site.ask("x.py")[0] != pid
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_processes_leave_with_their_keeper(
+    site: Site, until: Until, lives: Lives, name: str, busy: bool
+) -> None:
+    text = {
+        "x.py": "import time\nif os.environ['QUERY_STRING']: time.sleep(300)\n",
+        "x.pl": "sleep 300 if $ENV{QUERY_STRING};\n",
+    }
+    site.write(name, text[name])
+    pid = site.stays(name, until)
+    if busy:
+        assert int(os.read(site.begin(name, "wait")[0], 100)) == pid
+    site.kept.stop()
+    site.kept.wait()
+    assert not lives(pid)
 
 
 def test_script_of_another_language_is_executed_and_that_is_told_once(site: Site) -> None:
