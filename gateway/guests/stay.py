@@ -2,7 +2,7 @@
 
 Decides what a request finds as if nobody had been there before, what may stay, and when this
 process has to end. warm.py reads this file when an order first comes with a socket of its own
-(`stays`), and puts itself into it as `warm`; everything said at its head holds here as well.
+(`staying`), and puts itself into it as `warm`; everything said at its head holds here as well.
 
 What is said on that socket is in process/persistent.py. A request that leaves nothing behind which
 could harm the next one is answered by D; otherwise this process ends as a warm script does, by the
@@ -13,15 +13,18 @@ umask, signals and their mask, timers, the attributes of `sys` and `builtins`, t
 context of `contextvars`; `sys.path` has again what it began with in front. `atexit` functions that
 the script registers run at its end.
 
-What stays: modules with all that is in them, whoever changed it (their logging handlers, caches,
-connections, `os.register_at_fork`), directories that were added to `sys.path`, at its end; filters
-of warnings. `atexit` functions that a module registers when it is imported run when the process
-ends. A frame of ours is below the script's. Finalizers of what the script leaves run at its end.
+What stays: `sys.stdout` and `sys.stderr` as objects, while they can, since modules may have them
+(what they hold is written at the end; `sys.stdin` is closed); modules with all that is in them,
+whoever changed it (their logging handlers, caches, connections, `os.register_at_fork`); directories
+that were added to `sys.path`, at its end; filters of warnings. `atexit` functions that a module
+registers when it is imported run when the process ends. A frame of ours is below the script's.
+Finalizers of what the script leaves run at its end.
 
 What ends the process once the answer is out: an uncaught exception, an exit status other than 0,
-a thread or a child process that is left, more than HELD_MAX descriptors that are left open (those
-of a module's connections may be), one that we need and that was closed, output that cannot be written, a limit, user, group or niceness that was changed, a
-module or script that changed or is too young to tell, half of the limit of processor time.
+a thread or a child process that is left, SIGCHLD ignored, more than HELD_MAX descriptors that are
+left open (those of a module's connections may be), one that we need and that was closed, output
+that cannot be written, a limit, user, group or niceness that was changed, a module or script that
+changed or is too young to tell, half of the limit of processor time.
 """
 
 # mypy: ignore-errors
@@ -77,6 +80,14 @@ def identity_of(path):
         return warm.identity(os.stat(path))
     except (IOError, OSError):
         return None
+
+
+def is_open(stream):
+    """Whether a stream can be written to, as far as it says."""
+    try:
+        return not getattr(stream, "closed", False)
+    except ValueError:  # what it wrote to is another one's now
+        return False
 
 
 class Attributes(object):
@@ -265,6 +276,7 @@ class Stay(object):
         warm.STREAMS.made = None  # a stream must not be held by anybody but `sys`
         warm.STREAMS.take = lambda: None
         self.like = [getattr(sys, name) for name in warm.NAMES]
+        self.output = {}
         self.endings = Endings(self.modules)
         self.attributes = [Attributes(sys), Attributes(builtins)]
         self.environ = os.environ
@@ -287,19 +299,46 @@ class Stay(object):
         return warm.MAIN.fresh(self.child.script)
 
     def streams(self):
-        """Give `sys` streams for the descriptors that are there now."""
+        """Give `sys` streams for the descriptors that are there now.
+
+        A module may have those for output (a logging handler): they stay if they still can. That
+        for input is another one each time, since it may hold what a request has not read.
+        """
         if OLD:
-            sys.stdin = sys.__stdin__ = os.fdopen(os.dup(0), "r")
-            for name, fd in (("stdout", 1), ("stderr", 2)):
-                if getattr(sys, name).closed:
-                    stream = os.fdopen(os.dup(fd), "w", -1 if fd == 1 else 0)
-                    setattr(sys, name, stream)
-                    setattr(sys, "__%s__" % name, stream)
-            return
-        for fd, name in enumerate(warm.NAMES):
-            stream = warm.opened(fd, self.like[fd])
-            setattr(sys, name, stream)
-            setattr(sys, "__%s__" % name, stream)
+            self.input = os.fdopen(os.dup(0), "r")
+        else:
+            self.input = warm.opened(0, self.like[0])
+        sys.stdin = sys.__stdin__ = self.input
+        for fd in (1, 2):
+            name = warm.NAMES[fd]
+            if fd not in self.output or not self.is_usable(self.output[fd]):
+                if not OLD:
+                    self.output[fd] = warm.opened(fd, self.like[fd])
+                elif self.like[fd].closed:
+                    self.output[fd] = os.fdopen(os.dup(fd), "w", -1 if fd == 1 else 0)
+                else:
+                    self.output[fd] = self.like[fd]
+            setattr(sys, name, self.output[fd])
+            setattr(sys, "__%s__" % name, self.output[fd])
+
+    def is_usable(self, stream):
+        """Whether a stream can be used again; it is set up as it was."""
+        try:
+            if not is_open(stream):
+                return False
+            if hasattr(stream, "reconfigure"):
+                like = self.like[stream.fileno()]
+                lines, through = like.line_buffering, like.write_through
+                stream.reconfigure(
+                    encoding=like.encoding,
+                    errors=like.errors,
+                    newline="\n",
+                    line_buffering=lines,
+                    write_through=through,
+                )
+            return True
+        except BaseException:  # it was taken apart
+            return False
 
     def request(self, code, space):
         """Run the script; return whether that left nothing that ends us, and else the status."""
@@ -339,8 +378,8 @@ class Stay(object):
         return True, None
 
     def flush(self):
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
+        for stream in [sys.stdout, sys.stderr] + list(self.output.values()):
+            if stream is not None and is_open(stream):
                 stream.flush()
 
     def clean(self):
@@ -352,16 +391,15 @@ class Stay(object):
             attributes.restore()
         gc.collect()
         try:
-            for stream in streams[1:]:
-                if stream is not None and not stream.closed:
-                    stream.flush()  # what finalizers wrote
+            self.flush()  # what finalizers wrote
         except BaseException:
             sys.stdin, sys.stdout, sys.stderr = streams
             return False, None
         if self.has_children() or not self.has_ours():
             sys.stdin, sys.stdout, sys.stderr = streams
             return False, None
-        stream = streams = None
+        streams = None
+        self.input.close()
         for fd in range(3):
             os.dup2(self.nothing, fd)
         fit = self.condition.restore()
@@ -389,7 +427,9 @@ class Stay(object):
         sys.argv = self.argv
 
     def has_children(self):
-        """Whether a process is there that the script has made."""
+        """Whether a process is there that the script has made, or could be."""
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            return True  # then the kernel tells us of none
         try:
             os.waitpid(-1, os.WNOHANG)
             return True

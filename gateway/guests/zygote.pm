@@ -863,8 +863,9 @@ sub is_of_a_module {
     return !$stay{before}{$package} && $package ne 'zygote';
 }
 
-# Whether a process is there that the script has made.
+# Whether a process is there that the script has made, or could be.
 sub has_children {
+    return 1 if ($SIG{CHLD} // '') eq 'IGNORE';    # then the kernel tells us of none
     return 1 if waitpid(-1, WNOHANG) != -1;
     my $usage = usage(-1);
     my $faults = $usage->[8] + $usage->[9];

@@ -409,6 +409,38 @@ def test_script_may_close_its_streams(site: Site, until: Until, name: str, text:
     assert site.ask(name) == (pid, "")
 
 
+WAYS_TO_WRITE = (
+    "own.write('x\\n')",
+    "sys.stdout.reconfigure(encoding='utf-16'); sys.stdout.write('x')",
+    "sys.stdout = open(1, 'w', closefd=False); print('x')",
+    "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8'); print('x')",
+    "sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach()); print('x')",
+    "sys.stdout = os.fdopen(1, 'w'); print('x')",
+    "sys.stderr = sys.stdout; print('x', file=sys.stderr)",
+    "print('x'); sys.stdin.readline()",
+    "own.stdin.readline()",
+)
+
+
+def test_what_was_written_or_not_read_is_never_the_next_requests(site: Site, until: Until) -> None:
+    site.kept.script("own.py", "import sys\nfrom sys import stdin\nwrite = sys.stdout.write\n")
+    lines = "".join(f"elif way == '{n}': {way}\n" for n, way in enumerate(WAYS_TO_WRITE))
+    text = f"import codecs, io, own\nway = os.environ['QUERY_STRING']\nif not way: pass\n{lines}"
+    site.write("x.py", text + "else: print(repr(sys.stdin.read()))\n")
+    site.stays("x.py", until)
+    for way in range(len(WAYS_TO_WRITE)):
+        reader, writer = os.pipe()
+        os.write(writer, b"one\ntwo\n")
+        os.close(writer)
+        out, err = site.begin("x.py", str(way), stdin=reader)
+        os.close(reader)
+        said = site.content(out)
+        assert b"x" in said or way == len(WAYS_TO_WRITE) - 1, (way, said, site.content(err))
+        site.end(site.last)
+        assert site.ask("x.py", "more")[1] == "''\n"
+        assert site.ask("x.py")[1] == ""
+
+
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_large_bodies_both_ways(site: Site, until: Until, name: str) -> None:
     text = {
