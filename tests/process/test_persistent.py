@@ -508,6 +508,7 @@ def test_busy_process_gets_no_second_request(site: Site, until: Until, name: str
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_idle_process_that_is_killed_costs_no_request(site: Site, until: Until, name: str) -> None:
     site.write(name, "")
+    site.stays(name, until)
     for _ in range(5):
         pid = site.ask(name)[0]
         os.kill(pid, signal.SIGKILL)
