@@ -11,7 +11,8 @@ What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a dat
 
   to us    R u32 id, u16 length of script, u16 length of cwd, script, cwd, environment
              run this, with the three descriptors that come along as 0, 1 and 2. The script is an
-             absolute path; the environment is "NAME=value" joined by NUL.
+             absolute path; the environment is "NAME=value" joined by NUL. With a fourth, a socket,
+             the process is to stay and take more orders there: see stay.py
            P names joined by NUL: import these modules now
            Q leave when no child is left; later orders are answered by F.
              At the socket's end we leave at once, and the children live on
@@ -387,8 +388,10 @@ def identity(found):
 class Program(object):
     """A script's code, or its source if the compiler has something to say about it each time."""
 
-    def __init__(self, path, found, source):
+    def __init__(self, path, found, source, read):
         self.identity = identity(found)
+        self.read = read
+        """When `source` was begun to be read."""
         self.runs = 0
         self.source = None
         self.path = path
@@ -485,6 +488,7 @@ class Programs(object):
             program = self.kept.get(path)
             if program is not None and program.identity == identity(found):
                 return program
+            read = time.time()
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
             try:
                 found = os.fstat(fd)
@@ -496,7 +500,7 @@ class Programs(object):
                 os.close(fd)
         except EnvironmentError as error:
             raise Unable("it cannot be read: %s" % (error.strerror,))
-        program = Program(name, found, source)
+        program = Program(name, found, source, read)
         if abs(time.time() - max(found.st_mtime, found.st_ctime)) > SETTLED:
             if len(self.kept) >= KEPT_MAX:
                 self.kept.clear()
@@ -743,8 +747,11 @@ class Become(Exception):
             if hasattr(sys, name):
                 delattr(sys, name)
         child = ZYGOTE.serve()
-        code, space = child.prepare()
-        BUFFER.flush = partial(eval, code, space)
+        if child.stays:
+            BUFFER.flush = child.run
+        else:
+            code, space = child.prepare()
+            BUFFER.flush = partial(eval, code, space)
         ENDED.finish = child.finish
 
 
@@ -992,6 +999,8 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
+    stays = False
+
     def __init__(self, program, script, entries, lesson, fds):
         self.program = program
         self.script = fsdecode(script)
@@ -1210,7 +1219,9 @@ class Zygote(object):
         entries = message[end:].split(b"\0")
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
-            lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
+            teaches = program.runs % 32 < 4 and not self.lesson.pid and len(fds) == 3
+            lesson = self.lesson if teaches else None
+            stay = staying() if len(fds) == 4 else None
             child = Child(program, script, entries, lesson, fds)
             child.dress(message[cwd_at:end])
             ours = sorted(fds + self.fds)
@@ -1226,6 +1237,8 @@ class Zygote(object):
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
+            if stay is not None:
+                child = stay["Stay"](child, id, self.modules, fds[3])
             self.shed(fds, ours)
             return child
         program.runs += 1
@@ -1254,7 +1267,7 @@ class Zygote(object):
             raise Unable(self.changed)
         if len(message) > MESSAGE_MAX:
             raise Unable("the order is too long")
-        if len(fds) != 3:
+        if len(fds) not in (3, 4):
             raise Unable("%d descriptors came with it" % len(fds))
         starting = [entry for entry in entries if entry.startswith(START)]
         if starting != STARTED and sorted(starting) != STARTED:
@@ -1302,6 +1315,19 @@ def open_name():
     except OSError:
         return -1, b""
     return fd, os.read(fd, 16).rstrip(b"\n")
+
+
+def staying(kept={}):
+    """Return the globals of stay.py, which is read when it is first needed."""
+    if not kept:
+        path = os.path.join(os.path.dirname(FILE), "stay.py")
+        with io.open(path, "rb") as file:
+            code = compile(file.read(), path, "exec", 0, True)
+        space = {"__name__": "stay", "__file__": path, "warm": SELF}
+        eval(code, space)
+        kept.update(space)
+        freeze()
+    return kept
 
 
 def fcntl_nonblocking(*fds):

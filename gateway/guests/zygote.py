@@ -26,6 +26,8 @@ sys.dont_write_bytecode = WRITES
 CHILD = warm.begin(sys.modules["__main__"], GIVEN, int(sys.argv[1]))
 if warm.FRAMELESS:
     raise CHILD  # `warm`, "The script", says what happens
+if CHILD.stays:
+    sys.exit(CHILD.stay())
 try:
     eval(*CHILD.prepare())
     ERROR = None

@@ -24,8 +24,10 @@ from typing import Protocol
 from gateway.guests import ZYGOTE_PERL, ZYGOTE_PYTHON
 from gateway.journal import Journal
 from gateway.process.loop import Loop, Timer
+from gateway.process.memory import MIB, NONE, Kept, memory_of, row
 from gateway.process.post import send
 from gateway.process.spawn import spawn
+from gateway.process.spec import Interpreter
 from gateway.process.warm import Recipe
 from gateway.process.workers import Output
 
@@ -51,7 +53,7 @@ COLD_FOR = 600.0
 SPOILED = 75
 """Exit status of a zygote whose last module must not be loaded beforehand."""
 
-_REPLY_MAX = 1 << 16
+REPLY_MAX = 1 << 16
 _TURN = 16
 _RUN = struct.Struct("<cIHH")
 _STARTED = struct.Struct("<cII")
@@ -82,8 +84,8 @@ class Zygote:
     """One process."""
 
     __slots__ = (
-        "born", "children", "control", "failed_module", "key", "output", "pid", "ready", "retired",
-        "served", "used", "waiting",
+        "born", "children", "control", "counted", "failed_module", "key", "memory", "modules",
+        "output", "pid", "ready", "retired", "served", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, key: Key, pid: int, control: socket.socket, output: Output) -> None:
@@ -102,6 +104,17 @@ class Zygote:
         """Orders that it has been sent and has not answered, and since when."""
         self.failed_module = ""
         """The module that its last warning was about."""
+        self.modules: set[bytes] = set()
+        """What it was told to load beforehand."""
+        self.memory = NONE
+        """As it was when `counted` was last set."""
+        self.counted = False
+        """It has loaded nothing since."""
+
+    def count(self) -> None:
+        """Note what memory it takes, unless it is gone."""
+        self.memory = memory_of(self.pid) or self.memory
+        self.counted = True
 
 
 class Past:
@@ -138,22 +151,21 @@ class Zygotes:
         script: bytes,
         directory: bytes,
         environment: Sequence[bytes],
-        fds: tuple[int, int, int],
+        fds: tuple[int, ...],
         *,
         wait: bool,
     ) -> bool:
         """Hand an order to the zygote of `key`; return whether that was possible.
 
-        Its descriptors stay the caller's. If there is no zygote one is started, and the order is
-        handed over only if it may `wait` for that.
+        Its descriptors stay the caller's: three, and a fourth if the process is to stay, which is
+        its socket (`persistent.py`). If there is no zygote one is started, and the order is handed
+        over only if it may `wait` for that.
         """
         zygote = self._current.get(key) or self._start(key)
         if zygote is None or not (zygote.ready or wait):
             return False
-        head = _RUN.pack(b"R", token, len(script), len(directory))
         try:
-            message = b"".join((head, script, directory, b"\0".join(environment)))
-            send(zygote.control, message, fds)
+            send(zygote.control, order_message(token, script, directory, environment), fds)
         except (OSError, struct.error):
             return False  # it has no room, or is gone: SIGCHLD tells that
         zygote.used = zygote.waiting[token] = time.monotonic()
@@ -169,9 +181,20 @@ class Zygotes:
         self._lost(zygote, os.waitstatus_to_exitcode(status))
         return True
 
+    def rows(self) -> list[Interpreter]:
+        """Return what there is, for whoever shows it."""
+        return [
+            row(Kept(
+                zygote.key[0], b"", zygote.pid, zygote.served, len(zygote.modules), zygote.born,
+                zygote.used, bool(zygote.waiting or zygote.children),
+            ))
+            for zygote in self._all.values()
+        ]  # fmt: skip
+
     def close(self) -> None:
         """Let all go; what they have started lives on, as children of this process."""
         for zygote in list(self._all.values()):
+            zygote.count()
             zygote.waiting.clear()  # nothing is started any more, in whatever way
             self._drop(zygote)
         if self._sweeper is not None:
@@ -229,6 +252,8 @@ class Zygotes:
         banned = self._past[zygote.key].banned
         wanted = [name for name in names if name not in banned]
         if wanted:
+            zygote.modules.update(wanted)
+            zygote.counted = False
             try:
                 send(zygote.control, b"P" + b"\0".join(wanted))
             except OSError:
@@ -239,6 +264,7 @@ class Zygotes:
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
         if not zygote.retired:
+            zygote.count()
             try:
                 send(zygote.control, b"Q")
             except OSError:
@@ -254,6 +280,13 @@ class Zygotes:
 
     def _drop(self, zygote: Zygote) -> None:
         """Forget a zygote, which leaves when its socket closes. Its orders are refused."""
+        text = (
+            f"the zygote leaves: it served {zygote.served} in {time.monotonic() - zygote.born:.0f} "
+            f"s, with {zygote.memory.private / MIB:.1f} MiB of its own, "
+            f"{zygote.memory.shared / MIB:.1f} MiB shared and {len(zygote.modules)} modules loaded "
+            "beforehand"
+        )
+        self._journal.write("info", text, subject=_name(zygote.key[0]))
         del self._all[zygote.pid]
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
@@ -304,10 +337,12 @@ class Zygotes:
             elif zygote.waiting:
                 if zygote.ready and now - min(zygote.waiting.values()) > STUCK:
                     self._kill(zygote, f"did not start a script within {STUCK:g} s")
-            elif zygote.children:
-                continue
-            elif now - zygote.used >= self._idle or now - zygote.born >= AGE_MAX:
+            elif now - zygote.born >= AGE_MAX:
+                self._retire(zygote)  # it waits for its children, of which some may stay long
+            elif not zygote.children and now - zygote.used >= self._idle:
                 self._retire(zygote)
+            if zygote.ready and not zygote.counted and zygote.pid in self._all:
+                zygote.count()
         self._sweeper = None
         if self._all:
             self._sweep_later()
@@ -318,7 +353,7 @@ class Zygotes:
         """Take some messages; return whether there may be more."""
         for _ in range(_TURN):
             try:
-                data = zygote.control.recv(_REPLY_MAX)
+                data = zygote.control.recv(REPLY_MAX)
             except BlockingIOError:
                 return False
             except OSError:
@@ -357,7 +392,7 @@ class Zygotes:
                 del zygote.waiting[token]
                 self._watcher.refused(token)
         elif kind == b"L":
-            self._learn(zygote, data[1:].split(b"\0"))
+            self.learn(zygote.key, data[1:].split(b"\0"))
         elif kind == b"W":
             text = data[1:].decode("utf-8", "replace")
             zygote.failed_module = text.partition(":")[0]
@@ -368,13 +403,23 @@ class Zygotes:
             zygote.ready = True
             self._past[zygote.key].failures = 0
 
-    def _learn(self, zygote: Zygote, names: Sequence[bytes]) -> None:
-        past = self._past[zygote.key]
+    def learn(self, key: Key, names: Sequence[bytes]) -> None:
+        """Have modules that a script needed loaded beforehand from now on."""
+        past = self._past[key]
         fresh = [name for name in names if name and name not in past.modules]
         fresh = fresh[: MODULES_MAX - len(past.modules)]
         past.modules.update(dict.fromkeys(fresh))
-        if not zygote.retired:
+        zygote = self._current.get(key)
+        if zygote is not None:
             self._preload(zygote, fresh)
+
+
+def order_message(
+    token: int, script: bytes, directory: bytes, environment: Sequence[bytes]
+) -> bytes:
+    """Return the message that orders a script. Raises struct.error for a path that is too long."""
+    head = _RUN.pack(b"R", token, len(script), len(directory))
+    return b"".join((head, script, directory, b"\0".join(environment)))
 
 
 def _command(recipe: Recipe, control: int) -> tuple[bytes, ...]:
