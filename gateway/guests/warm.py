@@ -19,7 +19,9 @@ What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a dat
   from us  H u32 pid: ready
            S u32 id, u32 pid: this order runs as this process, also its group
            F u32 id, text: this order cannot run here and nothing of it has; execute it
-           X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB
+             It says so itself, before anything of the script runs; if it cannot, it runs nothing
+           X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB,
+             u32 id: a child ended. If S was not said of its order, nothing of that has run
            L names joined by NUL: modules that a script needed and that were not here
            W text: a line for the log
            C text: a module or the interpreter changed; from now on every order is answered by F
@@ -1136,7 +1138,8 @@ class Zygote(object):
         self.modules = Modules()
         self.programs = Programs()
         self.lesson = Lesson(self.modules)
-        self.children = set()
+        self.children = {}
+        """Process id -> id of its order."""
         self.changed = ""
         """Why everything is refused, if it is."""
         self.leaving = False
@@ -1152,7 +1155,7 @@ class Zygote(object):
     def say(self, kind, *parts):
         try:
             os.write(self.control, kind + b"".join(parts))
-        except EnvironmentError:  # there is no keeper any more
+        except EnvironmentError:  # there is no keeper any more, or not for us
             os._exit(0)
 
     def tell(self, kind, text, *parts):
@@ -1224,7 +1227,7 @@ class Zygote(object):
             stay = staying() if len(fds) == 4 else None
             child = Child(program, script, entries, lesson, fds)
             child.dress(message[cwd_at:end])
-            ours = sorted(fds + self.fds)
+            ours, started = sorted(fds + self.fds), struct.pack("<cI", b"S", id)
             self.be_called(process_name(script))
             pid = -1
             try:
@@ -1239,23 +1242,21 @@ class Zygote(object):
         if not pid:
             if stay is not None:
                 child = stay["Stay"](child, id, self.modules, fds[3])
-            self.shed(fds, ours)
+            self.shed(fds, ours, started)
             return child
         program.runs += 1
-        self.children.add(pid)
+        self.children[pid] = id
         if lesson is not None:
             lesson.pid = pid
-        try:
-            os.setpgid(pid, pid)  # both do: it is there when the keeper hears of it
-        except OSError:
-            pass  # it is a new program's by now, or gone
-        self.say(b"S", struct.pack("<II", id, pid))
         return None
 
     def be_called(self, name):
         """Be called in `ps` what the kernel would call the script: a child begins with our name."""
         if self.name >= 0:
-            os.write(self.name, name)
+            try:
+                os.write(self.name, name)
+            except EnvironmentError:
+                pass  # it is forked already, perhaps: the order cannot be refused for this
 
     def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
@@ -1278,9 +1279,10 @@ class Zygote(object):
         os.chdir(cwd)
         return program
 
-    def shed(self, fds, ours):
-        """In a child: keep nothing of the zygote but its memory."""
+    def shed(self, fds, ours, started):
+        """In a child: say that it starts, and keep nothing of the zygote but its memory."""
         os.setpgid(0, 0)
+        self.say(started, struct.pack("<I", os.getpid()))
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(fds[0], 0)
@@ -1299,13 +1301,15 @@ class Zygote(object):
             pid, status, used = os.wait4(-1, os.WNOHANG)
             if not pid:
                 return
-            self.children.discard(pid)
+            id = self.children.pop(pid, None)
+            if id is None:
+                continue
             if pid == self.lesson.pid:
                 names = self.lesson.take()
                 if names:
                     self.say(b"L", names)
             times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
-            self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+            self.say(b"X", struct.pack("<IiQQQI", pid, status, *(times + (id,))))
 
 
 def open_name():

@@ -33,9 +33,11 @@ sub evaluate { eval $_[0] }
 #          "P" names of modules joined by NUL, "CGI::Util" or "CGI/Util.pm": load them now
 #          "Q" leave when no child is left. At the end of the socket: leave at once
 #   given  "H" u32 pid: ready
-#          "S" u32 id, u32 pid: the order runs as this process
+#          "S" u32 id, u32 pid: the order runs as this process. That says so itself, before
+#              anything of the script runs; if it cannot, it runs nothing
 #          "F" u32 id, text: it was not started, nothing of it has run
-#          "X" u32 pid, i32 wait status, u64 user us, u64 system us, u64 maximal resident KiB
+#          "X" u32 pid, i32 wait status, u64 user us, u64 system us, u64 maximal resident KiB,
+#              u32 id: a child ended. If "S" was not said of its order, nothing of that has run
 #          "L" keys of %INC joined by NUL that a script had loaded at its end and we had not, of the
 #              system's directories only
 #          "W" text, a line for the log. About a module it is "NAME: why"
@@ -103,7 +105,7 @@ my ($telling_fd, $telling);   # its writing end, that children open through /pro
 
 my $zygote = $$;
 my $self   = 0;     # in a child: its process id
-my %children;       # process id => 1
+my %children;       # process id => id of its order
 my $leaving = 0;
 my $taint   = '';   # empty, and tainted under -T as everything from outside is
 
@@ -161,9 +163,10 @@ sub reap {
     my ($status, $usage) = ("\0" x 4, "\0" x 144);
     while ((my $pid = syscall($calls->{wait4}, -1, $status, WNOHANG, $usage)) > 0) {
         my ($user, $user_us, $system, $system_us, $resident) = unpack('q5', $usage);
-        delete $children{$pid} or next;
-        give(pack('a L< a4 Q< Q< Q<',
-            'X', $pid, $status, $user * 1e6 + $user_us, $system * 1e6 + $system_us, $resident));
+        my $id = delete $children{$pid};
+        next unless defined $id;
+        my ($in_user, $in_system) = ($user * 1e6 + $user_us, $system * 1e6 + $system_us);
+        give(pack('a L< a4 Q< Q< Q< L<', 'X', $pid, $status, $in_user, $in_system, $resident, $id));
     }
 }
 
@@ -424,7 +427,7 @@ sub order {
         if (!defined $pid) { $why = "fork: $!" }
         elsif (!$pid) {
             prepare_to_stay($script, $path, $cwd, $id, $descriptors[3]) if @descriptors == 4;
-            become($script, $path, $block, @descriptors);
+            become($script, $path, $block, $id, @descriptors);
             return 1;
         }
     }
@@ -434,9 +437,7 @@ sub order {
         if ($changed) { warn_keeper($changed); give('C') }
         return 0;
     }
-    setpgrp($pid, $pid);    # the child does so as well: whoever is first
-    $children{$pid} = 1;
-    give(pack('a L< L<', 'S', $id, $pid));
+    $children{$pid} = $id;
     return 0;
 }
 
@@ -507,9 +508,10 @@ sub name_main {
 
 # Make this process what exec would have made of it.
 sub become {
-    my ($script, $path, $block, @descriptors) = @_;
+    my ($script, $path, $block, $id, @descriptors) = @_;
     $self = $$;
     setpgrp(0, 0);
+    give(pack('a L< L<', 'S', $id, $$));
     syscall($calls->{dup3}, $descriptors[$_], $_, 0) for 0 .. 2;
     syscall($calls->{dup3}, fileno $script, SCRIPT_FD, O_CLOEXEC);
     shut(@descriptors);

@@ -15,7 +15,8 @@ What is said on that socket, little-endian, a message being a datagram:
   to it    R  as to a zygote: u32 id, u16 length of script, u16 length of cwd, script, cwd,
               environment, with three descriptors
               at the socket's end it leaves
-  from it  S  u32 id, u32 pid: the script begins. Not said of the first order: the zygote does
+  from it  S  u32 id, u32 pid: the script begins. Of the first order it is said to the zygote's
+              keeper, by the zygote's socket. If it cannot be said the script does not begin
            F  u32 id, text: it does not run this, something has changed; and it leaves
            D  u32 id, u64 user us, u64 system us, u64 largest memory in KiB: the script has come to
               its end with status 0; numbers from the start of the process
@@ -33,9 +34,10 @@ from typing import Protocol
 
 from gateway.process.loop import Loop, Timer
 from gateway.process.memory import Kept, row
-from gateway.process.post import send
+from gateway.process.post import last_of, send
 from gateway.process.spec import Interpreter
-from gateway.process.zygotes import REPLY_MAX, STUCK, SWEEP, Key, Zygotes, order_message
+from gateway.process.zygote import Key
+from gateway.process.zygotes import REPLY_MAX, STUCK, SWEEP, Zygotes, order_message
 
 SERVED_MAX = 1000
 """Requests of one process; then it leaves, with whatever it has gathered."""
@@ -170,6 +172,9 @@ class Persistent:
 
     def drop(self, pid: int) -> None:
         """Let go of a process: it leaves, at the latest when it has done what it does."""
+        process = self._all.get(pid)
+        if process is not None and process.token and not process.begun:
+            self._seal(process)
         process = self._all.pop(pid, None)
         if process is None:
             return
@@ -237,7 +242,9 @@ class Persistent:
                 if now - process.used >= self._idle or now - process.born >= AGE_MAX:
                     self.drop(process.pid)
             elif not process.begun and now - process.used > STUCK:
-                _kill(process.pid)
+                self._seal(process)
+                if not process.begun:
+                    _kill(process.pid)
                 self.drop(process.pid)
         self._sweeper = None
         if self._all:
@@ -254,6 +261,8 @@ class Persistent:
                 data = process.control.recv(REPLY_MAX)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                continue  # it has ended with an order unread; what it said comes after this
             except OSError:
                 data = b""
             try:
@@ -265,6 +274,14 @@ class Persistent:
                 _kill(process.pid)
                 self.drop(process.pid)
         return True
+
+    def _seal(self, process: Process) -> None:
+        """Hear whether a process has begun its order; if not, it cannot any more."""
+        for data in last_of(process.control, REPLY_MAX):
+            try:
+                self._heard(process, data[:1], data)
+            except struct.error:
+                pass  # what is no message says nothing
 
     def _heard(self, process: Process, kind: bytes, data: bytes) -> None:
         if kind == b"S":

@@ -163,6 +163,8 @@ class Scripts:
 
     def reaped(self, pid: int, status: int, usage: struct_rusage) -> bool:
         """A child ended with `status` (of waitpid). Return whether it was a script of ours."""
+        if pid not in self._groups:
+            self.zygotes.hear()  # its zygote may have died, and it has said that it began
         told = self._persistent.ended(pid)
         script = self._groups.get(pid)
         if script is None or script.exited:

@@ -7,29 +7,29 @@ Must not know fronts or orders (`scripts.py`), nor what happens inside an interp
 Nothing depends on a zygote: an order that it did not start is told as `refused`, and is executed as
 if there were none. One that dies with children leaves them to this keeper, which is a subreaper.
 
+No order runs twice. That it is started says the child itself, by its zygote's socket and before
+anything of the script runs; if it cannot, it runs nothing. So when a zygote has died its socket is
+shut, what had been said is heard, and only then are the other orders `refused`: a child that comes
+later finds the socket shut.
+
 A zygote learns from its scripts: what they had loaded at their end (system's modules only) is
 loaded before the next ones. It belongs to one user and one environment, so nothing is learned or
 shared across users.
 """
 
-import fcntl
 import os
 import signal
-import socket
 import struct
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.guests import ZYGOTE_PERL, ZYGOTE_PYTHON
 from gateway.journal import Journal
 from gateway.process.loop import Loop, Timer
-from gateway.process.memory import MIB, NONE, Kept, memory_of, row
-from gateway.process.post import send
-from gateway.process.spawn import spawn
+from gateway.process.memory import MIB, Kept, row
+from gateway.process.post import last_of, send
 from gateway.process.spec import Interpreter
-from gateway.process.warm import Recipe
-from gateway.process.workers import Output
+from gateway.process.zygote import Key, Past, Zygote, name_of, spawned
 
 ZYGOTES_MAX = 8
 """Zygotes of one user; the one that was not used for longest makes room."""
@@ -58,10 +58,7 @@ _TURN = 16
 _RUN = struct.Struct("<cIHH")
 _STARTED = struct.Struct("<cII")
 _REFUSED = struct.Struct("<cI")
-_ENDED = struct.Struct("<cIiQQQ")
-
-Key = tuple[Recipe, tuple[bytes, ...]]
-"""What a zygote is for: a recipe, and the environment that its interpreter starts with."""
+_ENDED = struct.Struct("<cIiQQQI")
 
 
 class Watcher(Protocol):
@@ -78,57 +75,6 @@ class Watcher(Protocol):
     def ended(self, pid: int, status: int, cpu: float, memory: int) -> None:
         """A process that was started ended with `status` (of waitpid)."""
         ...
-
-
-class Zygote:
-    """One process."""
-
-    __slots__ = (
-        "born", "children", "control", "counted", "failed_module", "key", "memory", "modules",
-        "output", "pid", "ready", "retired", "served", "used", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, key: Key, pid: int, control: socket.socket, output: Output) -> None:
-        self.key = key
-        self.pid = pid
-        self.control = control
-        self.output = output
-        self.born = self.used = time.monotonic()
-        self.ready = False
-        self.retired = False
-        """It gets no more orders."""
-        self.served = 0
-        self.children: set[int] = set()
-        """Those that it has started and not told the end of."""
-        self.waiting: dict[int, float] = {}
-        """Orders that it has been sent and has not answered, and since when."""
-        self.failed_module = ""
-        """The module that its last warning was about."""
-        self.modules: set[bytes] = set()
-        """What it was told to load beforehand."""
-        self.memory = NONE
-        """As it was when `counted` was last set."""
-        self.counted = False
-        """It has loaded nothing since."""
-
-    def count(self) -> None:
-        """Note what memory it takes, unless it is gone."""
-        self.memory = memory_of(self.pid) or self.memory
-        self.counted = True
-
-
-class Past:
-    """What is known of a key's zygotes that were."""
-
-    __slots__ = ("banned", "cold_until", "failures", "modules")
-
-    def __init__(self) -> None:
-        self.modules: dict[bytes, None] = {}
-        """To be loaded beforehand, in the order in which they were learned."""
-        self.banned: set[bytes] = set()
-        """Modules that do not survive a fork."""
-        self.failures = 0
-        self.cold_until = 0.0
 
 
 class Zygotes:
@@ -176,10 +122,19 @@ class Zygotes:
         zygote = self._all.get(pid)
         if zygote is None:
             return False
-        while self._hear(zygote):
-            pass  # what it said before it ended
+        for data in last_of(zygote.control, REPLY_MAX):
+            try:
+                self._heard(zygote, data[:1], data)
+            except struct.error:
+                pass  # what is no message says nothing, and it has ended anyway
         self._lost(zygote, os.waitstatus_to_exitcode(status))
         return True
+
+    def hear(self) -> None:
+        """Take what all have said by now."""
+        for zygote in list(self._all.values()):
+            while self._hear(zygote):
+                pass
 
     def rows(self) -> list[Interpreter]:
         """Return what there is, for whoever shows it."""
@@ -211,7 +166,7 @@ class Zygotes:
             if len(self._all) >= ZYGOTES_MAX:
                 return None  # that one still has to leave
         try:
-            zygote = self._spawn(key)
+            zygote = spawned(key, self._loop, self._journal)
         except OSError as error:
             self._failed(key, f"cannot be started: {error.strerror}")
             return None
@@ -221,32 +176,6 @@ class Zygotes:
         if self._sweeper is None:
             self._sweep_later()
         return zygote
-
-    def _spawn(self, key: Key) -> Zygote:
-        recipe, environment = key
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Above what an interpreter opens for itself, and the one descriptor that exec leaves open.
-        control = -1
-        try:
-            control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, 10)
-            argv = _command(recipe, control)
-            pid = spawn(
-                os.fsencode(recipe.interpreter), argv, environment, b"/", nothing, writer, writer
-            )
-        except OSError:
-            ours.close()
-            os.close(reader)
-            raise
-        finally:
-            for fd in (writer, nothing, control):
-                if fd >= 0:
-                    os.close(fd)
-            theirs.close()
-        ours.setblocking(False)
-        output = Output(reader, self._loop, self._journal, _name(recipe))
-        return Zygote(key, pid, ours, output)
 
     def _preload(self, zygote: Zygote, names: Sequence[bytes] | dict[bytes, None]) -> None:
         banned = self._past[zygote.key].banned
@@ -275,7 +204,7 @@ class Zygotes:
         """End one that does not do its part; `_lost` sees to what it leaves."""
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
-        self._journal.write("warn", f"the zygote {why}", subject=_name(zygote.key[0]))
+        self._journal.write("warn", f"the zygote {why}", subject=name_of(zygote.key[0]))
         os.kill(zygote.pid, signal.SIGKILL)
 
     def _drop(self, zygote: Zygote) -> None:
@@ -286,7 +215,7 @@ class Zygotes:
             f"{zygote.memory.shared / MIB:.1f} MiB shared and {len(zygote.modules)} modules loaded "
             "beforehand"
         )
-        self._journal.write("info", text, subject=_name(zygote.key[0]))
+        self._journal.write("info", text, subject=name_of(zygote.key[0]))
         del self._all[zygote.pid]
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
@@ -310,7 +239,7 @@ class Zygotes:
         if code == SPOILED and module:
             past.banned.add(os.fsencode(module))
             text = f"the module {module} is not loaded beforehand: it does not survive a fork"
-            self._journal.write("warn", text, subject=_name(key[0]))
+            self._journal.write("warn", text, subject=name_of(key[0]))
         elif not expected:
             self._failed(key, f"ended with {code}")
 
@@ -322,7 +251,7 @@ class Zygotes:
             past.failures = 0
             past.cold_until = time.monotonic() + COLD_FOR
             text = f"the zygote {why}; for {COLD_FOR:g} s its scripts are executed"
-        self._journal.write("warn", text, subject=_name(key[0]))
+        self._journal.write("warn", text, subject=name_of(key[0]))
 
     def _sweep_later(self) -> None:
         pause = min(SWEEP, max(0.2, self._idle / 4))
@@ -356,6 +285,8 @@ class Zygotes:
                 data = zygote.control.recv(REPLY_MAX)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                continue  # it has ended with an order unread; what it said comes after this
             except OSError:
                 data = b""
             if not data:
@@ -383,9 +314,13 @@ class Zygotes:
                 if zygote.served >= SERVED_MAX:
                     self._retire(zygote)
         elif kind == b"X":
-            _, pid, status, user, system, resident = _ENDED.unpack(data)
+            _, pid, status, user, system, resident, token = _ENDED.unpack(data)
             zygote.children.discard(pid)
-            self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
+            if token in zygote.waiting:  # it ended before it could say that it starts
+                del zygote.waiting[token]
+                self._watcher.refused(token)
+            else:
+                self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
         elif kind == b"F":
             _, token = _REFUSED.unpack_from(data)
             if token in zygote.waiting:
@@ -396,7 +331,7 @@ class Zygotes:
         elif kind == b"W":
             text = data[1:].decode("utf-8", "replace")
             zygote.failed_module = text.partition(":")[0]
-            self._journal.write("info", text, subject=_name(zygote.key[0]))
+            self._journal.write("info", text, subject=name_of(zygote.key[0]))
         elif kind == b"C":
             self._retire(zygote)
         elif kind == b"H":
@@ -420,18 +355,3 @@ def order_message(
     """Return the message that orders a script. Raises struct.error for a path that is too long."""
     head = _RUN.pack(b"R", token, len(script), len(directory))
     return b"".join((head, script, directory, b"\0".join(environment)))
-
-
-def _command(recipe: Recipe, control: int) -> tuple[bytes, ...]:
-    words = [recipe.interpreter, *recipe.flags]
-    if recipe.language == "python":
-        words += [ZYGOTE_PYTHON, str(control)]
-    else:
-        directory = os.path.dirname(ZYGOTE_PERL)
-        # A long name of /dev/null: the zygote puts each script's in its place.
-        words += ["-I", directory, f"-Mzygote={control}", f"/dev/{'./' * 500}null"]
-    return tuple(os.fsencode(word) for word in words)
-
-
-def _name(recipe: Recipe) -> str:
-    return f"zygote {' '.join((recipe.interpreter, *recipe.flags))}"

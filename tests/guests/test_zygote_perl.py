@@ -467,7 +467,9 @@ def test_an_order_says_its_process_and_then_what_that_used(warm: Warm, tmp_path:
     zygote.order(path, pipes.theirs, "/", BASE)
     pipes.shut()
     pipes.drain()
-    _, pid, status, user, system, resident = struct.unpack("<cIiQQQ", zygote.await_kind(b"X"))
+    ended = struct.unpack("<cIiQQQI", zygote.await_kind(b"X"))
+    _, pid, status, user, system, resident, id = ended
+    assert id == 2
     assert zygote.aside == [b"S" + struct.pack("<II", 2, pid)]
     assert os.waitstatus_to_exitcode(status) == 3
     assert 20_000 < user + system < 20_000_000  # microseconds

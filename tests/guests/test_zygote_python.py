@@ -164,8 +164,9 @@ class Keeper:
         elif kind == b"F":
             self.failed[struct.unpack("<I", rest[:4])[0]] = rest[4:].decode()
         elif kind == b"X":
-            pid, status, user, system, memory = struct.unpack("<IiQQQ", rest)
+            pid, status, user, system, memory, id = struct.unpack("<IiQQQI", rest)
             assert pid not in self.ended
+            assert self.started[id] == pid
             self.ended[pid] = (status, user, system, memory)
         elif kind == b"L":
             self.learned.append({name.decode() for name in rest.split(b"\0")})
