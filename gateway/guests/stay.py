@@ -64,14 +64,12 @@ LC_ALL = 6
 LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 MISSING = object()
-FINE = 0.1
-"""Seconds as warm.SETTLED, on a file system that counts in fractions of a second."""
 
 
 def settled(found, read):
     """Whether what was read of this file from the time `read` on is what is in it, unless its times
     say otherwise."""
-    return read - found.st_ctime > (FINE if found.st_ctime % 1 else warm.SETTLED)
+    return read - found.st_ctime > (warm.FINE if found.st_ctime % 1 else warm.SETTLED)
 
 
 def identity_of(path):
@@ -579,5 +577,10 @@ class Stay(object):
         for path in self.own:
             if identity_of(path) != self.own[path]:
                 return "%s has changed" % path
-        path = self.modules.changed(time.time())
-        return "%s has changed" % path if path else ""
+        shadows = self.modules.shadows
+        path = self.modules.changed(time.time()) or shadows.before()
+        if path:
+            return "%s has changed" % path
+        if not warm.SAFE_PATH:
+            path = shadows.beside(os.path.dirname(os.path.realpath(self.child.script)))
+        return "it would import %s, and another one is loaded already" % path if path else ""

@@ -41,6 +41,8 @@ What a script can still see:
   with our environment, at our time (`%(relativeCreated)d` of logging). What follows from it:
   `sys.path_importer_cache`, `gc.get_objects`, `gc.get_freeze_count`, a finder in `sys.meta_path` if
   a preloaded module gives a warning when it is imported;
+- a directory that it puts in front of `sys.path` itself is not looked into for what is preloaded
+  (in its own directory and those of PYTHONPATH we look for each request: see `Shadows`);
 - all children of one zygote share the seed of `hash` for str and bytes;
 - the recursion limit is reached some C calls earlier; limits of memory count what was preloaded;
 - a `sys.excepthook` of its own is called from frames of ours; `atexit._ncallbacks` counts one more;
@@ -93,6 +95,10 @@ SOURCE_MAX = 4 << 20
 KEPT_MAX = 500
 SETTLED = 2.0
 """Seconds after its last change for which a file can change again without a new time of change."""
+FINE = 0.1
+"""The same on a file system that counts in fractions of a second."""
+CUSTOM = ("sitecustomize", "usercustomize")
+"""What an interpreter imports when it starts, if it is there."""
 LOOK = 1.0
 """Seconds between two looks at the files of preloaded modules."""
 CANNOT_BE_HERE = 75
@@ -587,7 +593,8 @@ def origin_of(name):
 class Modules(object):
     """What is imported before the requests, and what its files were then."""
 
-    def __init__(self):
+    def __init__(self, shadows):
+        self.shadows = shadows
         self.system, self.standard = system_directories()
         self.known = frozenset(sys.modules)
         self.foreign = False
@@ -648,6 +655,8 @@ class Modules(object):
         self.foreign = sys.flags.verbose or any(self.is_foreign(module) for module in modules)
         self.foreign = bool(self.foreign or any(name in self.known for name in DOUBTFUL))
         paths = [file_of(module) for module in modules]
+        self.shadows.note(self.known)
+        paths += [path for path in self.shadows.first if not os.path.isdir(path)]
         for path in paths + [os.path.realpath(sys.executable or "/")]:
             if path and path not in self.files and path != FILE:
                 self.files[path] = self.look(path)
@@ -678,6 +687,132 @@ class Modules(object):
                 if path and self.shared(os.path.abspath(path)):
                     names.append(name)
         return names
+
+
+def suffixes():
+    """Return the ends of the names of files that can be imported."""
+    if OLD:
+        import imp
+
+        return frozenset(each[0] for each in imp.get_suffixes())
+    import _imp
+
+    files = sys.modules["_frozen_importlib_external"]
+    return frozenset(_imp.extension_suffixes() + files.SOURCE_SUFFIXES + files.BYTECODE_SUFFIXES)
+
+
+def is_found_first(top):
+    """Whether the import system has a module in itself, before it looks into any directory."""
+    if top in sys.builtin_module_names:
+        return True
+    return not OLD and sys.modules["_frozen_importlib"].FrozenImporter.find_spec(top) is not None
+
+
+def module_of(name):
+    held = HELD.modules.get(name)
+    return held[0] if held else sys.modules.get(name)
+
+
+def home_of(name):
+    """Return the directory in which a module or package was found, None if it is in no file."""
+    module = module_of(name)
+    path = getattr(module, "__file__", None)
+    if not isinstance(path, str):
+        return None
+    place = os.path.dirname(path)
+    return os.path.dirname(place) if hasattr(module, "__path__") else place
+
+
+def is_module(name, path):
+    """Whether an import would take what is at `path` for `name`."""
+    if path.rpartition("/")[2] != name:
+        return os.path.exists(path) if OLD else os.path.isfile(path)
+    if not os.path.isdir(path):
+        return False
+    if any(os.path.isfile(path + "/__init__" + suffix) for suffix in SUFFIXES):
+        return True
+    # Without it is a part of a package that has no file itself (PEP 420).
+    module = module_of(name)
+    return hasattr(module, "__path__") and getattr(module, "__file__", None) is None
+
+
+class Shadows(object):
+    """Modules that a script would find before those that are here: in its own directory, and in
+    those of PYTHONPATH. For a module that is loaded no import looks there."""
+
+    def __init__(self, loaded):
+        self.loaded = frozenset(name.partition(".")[0] for name in loaded)
+        """What is there before the script's directory is a place to look."""
+        self.noted = set()
+        self.tops = set()
+        """Outermost names of what is here and could be elsewhere."""
+        self.lists = {}
+        """Directory -> its identity, and what in it has such a name."""
+        self.passed = set()
+        """Files in `first` that were there when what is here was imported."""
+        value = b""
+        if not sys.flags.ignore_environment:
+            for entry in INITIAL:
+                if entry.startswith(b"PYTHONPATH="):
+                    value = entry.partition(b"=")[2]
+        self.first = [fsdecode(place) for place in value.split(b":")] if value else []
+        self.relative = not all(place.startswith("/") for place in self.first)
+
+    def note(self, known):
+        """Take up the modules of these names, which are here now."""
+        names = set(name.partition(".")[0] for name in known)
+        names.update(CUSTOM)
+        names -= self.noted
+        self.noted |= names
+        new = set(name for name in names if not is_found_first(name))
+        self.tops |= new
+        self.lists.clear()
+        for directory in self.first:
+            for name, path in self.named(directory):
+                if name in new and is_module(name, path):
+                    self.passed.add(path)
+
+    def beside(self, directory):
+        """Return what in a script's directory it would import instead of what is here, or None."""
+        for name, path in self.named(directory):
+            if name not in self.loaded and name not in CUSTOM and home_of(name) != directory:
+                if is_module(name, path):
+                    return path
+        return None
+
+    def before(self):
+        """Return what has come into a directory of PYTHONPATH that hides what is here, or None."""
+        for directory in self.first:
+            for name, path in self.named(directory):
+                if path not in self.passed and is_module(name, path):
+                    return path
+        return None
+
+    def named(self, directory):
+        """Return the names and paths in a directory that a module of ours would have."""
+        try:
+            found = os.stat(directory)
+            state = identity(found)
+            kept = self.lists.get(directory)
+            if kept is not None and kept[0] == state:
+                return kept[1]
+            now = time.time()
+            entries = os.listdir(directory)
+        except OSError:
+            return ()  # nor does the import system find something there
+        named = []
+        for entry in entries:
+            name = entry.partition(".")[0]
+            if OLD and entry.endswith("module.so") and entry[:-9] in self.tops:
+                name = entry[:-9]
+            if name in self.tops and (name == entry or entry[len(name) :] in SUFFIXES):
+                named.append((name, os.path.join(directory, entry)))
+        # A change that comes at once need not show in its time.
+        if now - max(found.st_mtime, found.st_ctime) > (FINE if found.st_mtime % 1 else SETTLED):
+            if len(self.lists) >= KEPT_MAX:
+                self.lists.clear()
+            self.lists[directory] = state, named
+        return named
 
 
 class Held(object):
@@ -1010,7 +1145,7 @@ class Child(object):
         self.lesson = lesson
         self.streams = STREAMS.fit(fds)
 
-    def dress(self, cwd):
+    def dress(self, here):
         """In the zygote, before the fork: be what can be taken off or put over again.
 
         A page that is written to here and not in the child is copied once less.
@@ -1022,7 +1157,7 @@ class Child(object):
         if ORIGINAL is not None:
             sys.orig_argv[:] = ORIGINAL + [script]
         if not SAFE_PATH:
-            sys.path.insert(0, self.directory(cwd))
+            sys.path.insert(0, here)
 
     def directory(self, cwd):
         """Return the directory that the script's links lead to; we are in `cwd`."""
@@ -1132,10 +1267,10 @@ class Lesson(object):
 class Zygote(object):
     """What waits for orders."""
 
-    def __init__(self, control):
+    def __init__(self, control, modules):
         self.control = control
         self.receive = (old_receiver if OLD else modern_receiver)(control)
-        self.modules = Modules()
+        self.modules = modules
         self.programs = Programs()
         self.lesson = Lesson(self.modules)
         self.children = {}
@@ -1226,7 +1361,7 @@ class Zygote(object):
             lesson = self.lesson if teaches else None
             stay = staying() if len(fds) == 4 else None
             child = Child(program, script, entries, lesson, fds)
-            child.dress(message[cwd_at:end])
+            child.dress(self.first_directory(child, message[cwd_at:end]))
             ours, started = sorted(fds + self.fds), struct.pack("<cI", b"S", id)
             self.be_called(process_name(script))
             pid = -1
@@ -1260,7 +1395,9 @@ class Zygote(object):
 
     def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
-        path = self.modules.changed(time.time()) if not self.changed else None
+        path = None
+        if not self.changed:
+            path = self.modules.changed(time.time()) or self.modules.shadows.before()
         if path:
             self.changed = "%s changed" % path
             self.tell(b"C", self.changed)
@@ -1273,11 +1410,23 @@ class Zygote(object):
         starting = [entry for entry in entries if entry.startswith(START)]
         if starting != STARTED and sorted(starting) != STARTED:
             raise Unable("its environment has other settings of the interpreter")
+        if self.modules.shadows.relative:
+            raise Unable("PYTHONPATH has a directory that is not absolute")
         program = self.programs.find(script)
         if len(sys.modules) != self.modules.count:
             self.modules.note()  # the compiler needed a codec
         os.chdir(cwd)
         return program
+
+    def first_directory(self, child, cwd):
+        """Return what is to be the first of `sys.path`. Raises Unable."""
+        if SAFE_PATH:
+            return None
+        here = child.directory(cwd)
+        path = self.modules.shadows.beside(here)
+        if path:
+            raise Unable("it would import %s, and another one is loaded already" % path)
+        return here
 
     def shed(self, fds, ours, started):
         """In a child: say that it starts, and keep nothing of the zygote but its memory."""
@@ -1353,9 +1502,9 @@ def forget_ourselves(main, launcher):
         sys.modules.pop(name, None)
 
 
-def begin(module, names, control):
+def begin(module, names, loaded, control):
     """Make the zygote. `module` is the `__main__` of zygote.py, `names` what the interpreter put into
-    it.
+    it, `loaded` the names of the modules that there were then.
 
     Where that is possible, return an exception: once nothing catches it, it is the zygote. Else be
     the zygote, and return in a child only: its order.
@@ -1368,7 +1517,7 @@ def begin(module, names, control):
         import atexit
 
         atexit.register(END.leave)
-    ZYGOTE = Zygote(control)
+    ZYGOTE = Zygote(control, Modules(Shadows(loaded)))
     END.modules = ZYGOTE.modules
     if not FRAMELESS:
         return ZYGOTE.serve()
@@ -1388,5 +1537,6 @@ COERCED = [
     if name + b"=" + value not in INITIAL
 ]
 """What the interpreter itself put into its environment (PEP 538)."""
+SUFFIXES = suffixes()
 HELD = Held()
 STREAMS = Streams()

@@ -702,3 +702,22 @@ def test_every_python_runs_a_script_again(site: Site, until: Until, version: str
     exited, said = site.ask("x.py", "exit", status=1)
     assert exited != pid
     assert said.endswith("end\nsaid\n")
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.13"])
+def test_module_that_comes_beside_the_script_is_taken_by_the_next_request(
+    site: Site, until: Until, version: str
+) -> None:
+    if version not in PYTHONS:
+        pytest.skip(f"Python {version} is not installed")
+    text = (
+        f"#!{PYTHONS[version]}\nimport os, sys\nprint(os.getpid())\n"
+        "import json\nprint(getattr(json, 'OWN', False))\n"
+    )
+    site.kept.script("x.py", text)
+    pid = site.stays("x.py", until)
+    assert site.ask("x.py") == (pid, "False\n")
+    site.kept.script("json.py", "OWN = True\n")
+    now, said = site.ask("x.py")
+    assert now != pid
+    assert said == "True\n"
