@@ -11,14 +11,17 @@ What is said. CONTROL_FD is an AF_UNIX SOCK_SEQPACKET socket, a message is a dat
 
   to us    R u32 id, u16 length of script, u16 length of cwd, script, cwd, environment
              run this, with the three descriptors that come along as 0, 1 and 2. The script is an
-             absolute path; the environment is "NAME=value" joined by NUL.
+             absolute path; the environment is "NAME=value" joined by NUL. With a fourth, a socket,
+             the process is to stay and take more orders there: see stay.py
            P names joined by NUL: import these modules now
            Q leave when no child is left; later orders are answered by F.
              At the socket's end we leave at once, and the children live on
   from us  H u32 pid: ready
            S u32 id, u32 pid: this order runs as this process, also its group
            F u32 id, text: this order cannot run here and nothing of it has; execute it
-           X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB
+             It says so itself, before anything of the script runs; if it cannot, it runs nothing
+           X u32 pid, i32 status of waitpid, u64 user us, u64 system us, u64 largest memory in KiB,
+             u32 id: a child ended. If S was not said of its order, nothing of that has run
            L names joined by NUL: modules that a script needed and that were not here
            W text: a line for the log
            C text: a module or the interpreter changed; from now on every order is answered by F
@@ -38,6 +41,8 @@ What a script can still see:
   with our environment, at our time (`%(relativeCreated)d` of logging). What follows from it:
   `sys.path_importer_cache`, `gc.get_objects`, `gc.get_freeze_count`, a finder in `sys.meta_path` if
   a preloaded module gives a warning when it is imported;
+- a directory that it puts in front of `sys.path` itself is not looked into for what is preloaded
+  (in its own directory and those of PYTHONPATH we look for each request: see `Shadows`);
 - all children of one zygote share the seed of `hash` for str and bytes;
 - the recursion limit is reached some C calls earlier; limits of memory count what was preloaded;
 - a `sys.excepthook` of its own is called from frames of ours; `atexit._ncallbacks` counts one more;
@@ -90,6 +95,10 @@ SOURCE_MAX = 4 << 20
 KEPT_MAX = 500
 SETTLED = 2.0
 """Seconds after its last change for which a file can change again without a new time of change."""
+FINE = 0.1
+"""The same on a file system that counts in fractions of a second."""
+CUSTOM = ("sitecustomize", "usercustomize")
+"""What an interpreter imports when it starts, if it is there."""
 LOOK = 1.0
 """Seconds between two looks at the files of preloaded modules."""
 CANNOT_BE_HERE = 75
@@ -387,8 +396,10 @@ def identity(found):
 class Program(object):
     """A script's code, or its source if the compiler has something to say about it each time."""
 
-    def __init__(self, path, found, source):
+    def __init__(self, path, found, source, read):
         self.identity = identity(found)
+        self.read = read
+        """When `source` was begun to be read."""
         self.runs = 0
         self.source = None
         self.path = path
@@ -485,6 +496,7 @@ class Programs(object):
             program = self.kept.get(path)
             if program is not None and program.identity == identity(found):
                 return program
+            read = time.time()
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
             try:
                 found = os.fstat(fd)
@@ -496,7 +508,7 @@ class Programs(object):
                 os.close(fd)
         except EnvironmentError as error:
             raise Unable("it cannot be read: %s" % (error.strerror,))
-        program = Program(name, found, source)
+        program = Program(name, found, source, read)
         if abs(time.time() - max(found.st_mtime, found.st_ctime)) > SETTLED:
             if len(self.kept) >= KEPT_MAX:
                 self.kept.clear()
@@ -581,7 +593,8 @@ def origin_of(name):
 class Modules(object):
     """What is imported before the requests, and what its files were then."""
 
-    def __init__(self):
+    def __init__(self, shadows):
+        self.shadows = shadows
         self.system, self.standard = system_directories()
         self.known = frozenset(sys.modules)
         self.foreign = False
@@ -642,6 +655,8 @@ class Modules(object):
         self.foreign = sys.flags.verbose or any(self.is_foreign(module) for module in modules)
         self.foreign = bool(self.foreign or any(name in self.known for name in DOUBTFUL))
         paths = [file_of(module) for module in modules]
+        self.shadows.note(self.known)
+        paths += [path for path in self.shadows.first if not os.path.isdir(path)]
         for path in paths + [os.path.realpath(sys.executable or "/")]:
             if path and path not in self.files and path != FILE:
                 self.files[path] = self.look(path)
@@ -672,6 +687,132 @@ class Modules(object):
                 if path and self.shared(os.path.abspath(path)):
                     names.append(name)
         return names
+
+
+def suffixes():
+    """Return the ends of the names of files that can be imported."""
+    if OLD:
+        import imp
+
+        return frozenset(each[0] for each in imp.get_suffixes())
+    import _imp
+
+    files = sys.modules["_frozen_importlib_external"]
+    return frozenset(_imp.extension_suffixes() + files.SOURCE_SUFFIXES + files.BYTECODE_SUFFIXES)
+
+
+def is_found_first(top):
+    """Whether the import system has a module in itself, before it looks into any directory."""
+    if top in sys.builtin_module_names:
+        return True
+    return not OLD and sys.modules["_frozen_importlib"].FrozenImporter.find_spec(top) is not None
+
+
+def module_of(name):
+    held = HELD.modules.get(name)
+    return held[0] if held else sys.modules.get(name)
+
+
+def home_of(name):
+    """Return the directory in which a module or package was found, None if it is in no file."""
+    module = module_of(name)
+    path = getattr(module, "__file__", None)
+    if not isinstance(path, str):
+        return None
+    place = os.path.dirname(path)
+    return os.path.dirname(place) if hasattr(module, "__path__") else place
+
+
+def is_module(name, path):
+    """Whether an import would take what is at `path` for `name`."""
+    if path.rpartition("/")[2] != name:
+        return os.path.exists(path) if OLD else os.path.isfile(path)
+    if not os.path.isdir(path):
+        return False
+    if any(os.path.isfile(path + "/__init__" + suffix) for suffix in SUFFIXES):
+        return True
+    # Without it is a part of a package that has no file itself (PEP 420).
+    module = module_of(name)
+    return hasattr(module, "__path__") and getattr(module, "__file__", None) is None
+
+
+class Shadows(object):
+    """Modules that a script would find before those that are here: in its own directory, and in
+    those of PYTHONPATH. For a module that is loaded no import looks there."""
+
+    def __init__(self, loaded):
+        self.loaded = frozenset(name.partition(".")[0] for name in loaded)
+        """What is there before the script's directory is a place to look."""
+        self.noted = set()
+        self.tops = set()
+        """Outermost names of what is here and could be elsewhere."""
+        self.lists = {}
+        """Directory -> its identity, and what in it has such a name."""
+        self.passed = set()
+        """Files in `first` that were there when what is here was imported."""
+        value = b""
+        if not sys.flags.ignore_environment:
+            for entry in INITIAL:
+                if entry.startswith(b"PYTHONPATH="):
+                    value = entry.partition(b"=")[2]
+        self.first = [fsdecode(place) for place in value.split(b":")] if value else []
+        self.relative = not all(place.startswith("/") for place in self.first)
+
+    def note(self, known):
+        """Take up the modules of these names, which are here now."""
+        names = set(name.partition(".")[0] for name in known)
+        names.update(CUSTOM)
+        names -= self.noted
+        self.noted |= names
+        new = set(name for name in names if not is_found_first(name))
+        self.tops |= new
+        self.lists.clear()
+        for directory in self.first:
+            for name, path in self.named(directory):
+                if name in new and is_module(name, path):
+                    self.passed.add(path)
+
+    def beside(self, directory):
+        """Return what in a script's directory it would import instead of what is here, or None."""
+        for name, path in self.named(directory):
+            if name not in self.loaded and name not in CUSTOM and home_of(name) != directory:
+                if is_module(name, path):
+                    return path
+        return None
+
+    def before(self):
+        """Return what has come into a directory of PYTHONPATH that hides what is here, or None."""
+        for directory in self.first:
+            for name, path in self.named(directory):
+                if path not in self.passed and is_module(name, path):
+                    return path
+        return None
+
+    def named(self, directory):
+        """Return the names and paths in a directory that a module of ours would have."""
+        try:
+            found = os.stat(directory)
+            state = identity(found)
+            kept = self.lists.get(directory)
+            if kept is not None and kept[0] == state:
+                return kept[1]
+            now = time.time()
+            entries = os.listdir(directory)
+        except OSError:
+            return ()  # nor does the import system find something there
+        named = []
+        for entry in entries:
+            name = entry.partition(".")[0]
+            if OLD and entry.endswith("module.so") and entry[:-9] in self.tops:
+                name = entry[:-9]
+            if name in self.tops and (name == entry or entry[len(name) :] in SUFFIXES):
+                named.append((name, os.path.join(directory, entry)))
+        # A change that comes at once need not show in its time.
+        if now - max(found.st_mtime, found.st_ctime) > (FINE if found.st_mtime % 1 else SETTLED):
+            if len(self.lists) >= KEPT_MAX:
+                self.lists.clear()
+            self.lists[directory] = state, named
+        return named
 
 
 class Held(object):
@@ -743,8 +884,11 @@ class Become(Exception):
             if hasattr(sys, name):
                 delattr(sys, name)
         child = ZYGOTE.serve()
-        code, space = child.prepare()
-        BUFFER.flush = partial(eval, code, space)
+        if child.stays:
+            BUFFER.flush = child.run
+        else:
+            code, space = child.prepare()
+            BUFFER.flush = partial(eval, code, space)
         ENDED.finish = child.finish
 
 
@@ -992,6 +1136,8 @@ def interrupted():
 class Child(object):
     """One order, in the process that is to run it."""
 
+    stays = False
+
     def __init__(self, program, script, entries, lesson, fds):
         self.program = program
         self.script = fsdecode(script)
@@ -999,7 +1145,7 @@ class Child(object):
         self.lesson = lesson
         self.streams = STREAMS.fit(fds)
 
-    def dress(self, cwd):
+    def dress(self, here):
         """In the zygote, before the fork: be what can be taken off or put over again.
 
         A page that is written to here and not in the child is copied once less.
@@ -1011,7 +1157,7 @@ class Child(object):
         if ORIGINAL is not None:
             sys.orig_argv[:] = ORIGINAL + [script]
         if not SAFE_PATH:
-            sys.path.insert(0, self.directory(cwd))
+            sys.path.insert(0, here)
 
     def directory(self, cwd):
         """Return the directory that the script's links lead to; we are in `cwd`."""
@@ -1121,13 +1267,14 @@ class Lesson(object):
 class Zygote(object):
     """What waits for orders."""
 
-    def __init__(self, control):
+    def __init__(self, control, modules):
         self.control = control
         self.receive = (old_receiver if OLD else modern_receiver)(control)
-        self.modules = Modules()
+        self.modules = modules
         self.programs = Programs()
         self.lesson = Lesson(self.modules)
-        self.children = set()
+        self.children = {}
+        """Process id -> id of its order."""
         self.changed = ""
         """Why everything is refused, if it is."""
         self.leaving = False
@@ -1143,7 +1290,7 @@ class Zygote(object):
     def say(self, kind, *parts):
         try:
             os.write(self.control, kind + b"".join(parts))
-        except EnvironmentError:  # there is no keeper any more
+        except EnvironmentError:  # there is no keeper any more, or not for us
             os._exit(0)
 
     def tell(self, kind, text, *parts):
@@ -1210,10 +1357,12 @@ class Zygote(object):
         entries = message[end:].split(b"\0")
         try:
             program = self.able(script, message[cwd_at:end], entries, message, fds)
-            lesson = self.lesson if program.runs % 32 < 4 and not self.lesson.pid else None
+            teaches = program.runs % 32 < 4 and not self.lesson.pid and len(fds) == 3
+            lesson = self.lesson if teaches else None
+            stay = staying() if len(fds) == 4 else None
             child = Child(program, script, entries, lesson, fds)
-            child.dress(message[cwd_at:end])
-            ours = sorted(fds + self.fds)
+            child.dress(self.first_directory(child, message[cwd_at:end]))
+            ours, started = sorted(fds + self.fds), struct.pack("<cI", b"S", id)
             self.be_called(process_name(script))
             pid = -1
             try:
@@ -1226,27 +1375,29 @@ class Zygote(object):
             self.tell(b"F", str(error)[:TEXT_MAX], struct.pack("<I", id))
             return None
         if not pid:
-            self.shed(fds, ours)
+            if stay is not None:
+                child = stay["Stay"](child, id, self.modules, fds[3])
+            self.shed(fds, ours, started)
             return child
         program.runs += 1
-        self.children.add(pid)
+        self.children[pid] = id
         if lesson is not None:
             lesson.pid = pid
-        try:
-            os.setpgid(pid, pid)  # both do: it is there when the keeper hears of it
-        except OSError:
-            pass  # it is a new program's by now, or gone
-        self.say(b"S", struct.pack("<II", id, pid))
         return None
 
     def be_called(self, name):
         """Be called in `ps` what the kernel would call the script: a child begins with our name."""
         if self.name >= 0:
-            os.write(self.name, name)
+            try:
+                os.write(self.name, name)
+            except EnvironmentError:
+                pass  # it is forked already, perhaps: the order cannot be refused for this
 
     def able(self, script, cwd, entries, message, fds):
         """Go where the script is to run and return what it is. Raises Unable or OSError."""
-        path = self.modules.changed(time.time()) if not self.changed else None
+        path = None
+        if not self.changed:
+            path = self.modules.changed(time.time()) or self.modules.shadows.before()
         if path:
             self.changed = "%s changed" % path
             self.tell(b"C", self.changed)
@@ -1254,20 +1405,33 @@ class Zygote(object):
             raise Unable(self.changed)
         if len(message) > MESSAGE_MAX:
             raise Unable("the order is too long")
-        if len(fds) != 3:
+        if len(fds) not in (3, 4):
             raise Unable("%d descriptors came with it" % len(fds))
         starting = [entry for entry in entries if entry.startswith(START)]
         if starting != STARTED and sorted(starting) != STARTED:
             raise Unable("its environment has other settings of the interpreter")
+        if self.modules.shadows.relative:
+            raise Unable("PYTHONPATH has a directory that is not absolute")
         program = self.programs.find(script)
         if len(sys.modules) != self.modules.count:
             self.modules.note()  # the compiler needed a codec
         os.chdir(cwd)
         return program
 
-    def shed(self, fds, ours):
-        """In a child: keep nothing of the zygote but its memory."""
+    def first_directory(self, child, cwd):
+        """Return what is to be the first of `sys.path`. Raises Unable."""
+        if SAFE_PATH:
+            return None
+        here = child.directory(cwd)
+        path = self.modules.shadows.beside(here)
+        if path:
+            raise Unable("it would import %s, and another one is loaded already" % path)
+        return here
+
+    def shed(self, fds, ours, started):
+        """In a child: say that it starts, and keep nothing of the zygote but its memory."""
         os.setpgid(0, 0)
+        self.say(started, struct.pack("<I", os.getpid()))
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(fds[0], 0)
@@ -1286,13 +1450,15 @@ class Zygote(object):
             pid, status, used = os.wait4(-1, os.WNOHANG)
             if not pid:
                 return
-            self.children.discard(pid)
+            id = self.children.pop(pid, None)
+            if id is None:
+                continue
             if pid == self.lesson.pid:
                 names = self.lesson.take()
                 if names:
                     self.say(b"L", names)
             times = int(used.ru_utime * 1e6), int(used.ru_stime * 1e6), used.ru_maxrss
-            self.say(b"X", struct.pack("<IiQQQ", pid, status, *times))
+            self.say(b"X", struct.pack("<IiQQQI", pid, status, *(times + (id,))))
 
 
 def open_name():
@@ -1302,6 +1468,19 @@ def open_name():
     except OSError:
         return -1, b""
     return fd, os.read(fd, 16).rstrip(b"\n")
+
+
+def staying(kept={}):
+    """Return the globals of stay.py, which is read when it is first needed."""
+    if not kept:
+        path = os.path.join(os.path.dirname(FILE), "stay.py")
+        with io.open(path, "rb") as file:
+            code = compile(file.read(), path, "exec", 0, True)
+        space = {"__name__": "stay", "__file__": path, "warm": SELF}
+        eval(code, space)
+        kept.update(space)
+        freeze()
+    return kept
 
 
 def fcntl_nonblocking(*fds):
@@ -1323,9 +1502,9 @@ def forget_ourselves(main, launcher):
         sys.modules.pop(name, None)
 
 
-def begin(module, names, control):
+def begin(module, names, loaded, control):
     """Make the zygote. `module` is the `__main__` of zygote.py, `names` what the interpreter put into
-    it.
+    it, `loaded` the names of the modules that there were then.
 
     Where that is possible, return an exception: once nothing catches it, it is the zygote. Else be
     the zygote, and return in a child only: its order.
@@ -1338,7 +1517,7 @@ def begin(module, names, control):
         import atexit
 
         atexit.register(END.leave)
-    ZYGOTE = Zygote(control)
+    ZYGOTE = Zygote(control, Modules(Shadows(loaded)))
     END.modules = ZYGOTE.modules
     if not FRAMELESS:
         return ZYGOTE.serve()
@@ -1358,5 +1537,6 @@ COERCED = [
     if name + b"=" + value not in INITIAL
 ]
 """What the interpreter itself put into its environment (PEP 538)."""
+SUFFIXES = suffixes()
 HELD = Held()
 STREAMS = Streams()

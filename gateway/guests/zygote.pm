@@ -1,5 +1,8 @@
 package zygote;
 
+# Above all pragmas and variables of this file: what is evaluated here knows none of them.
+sub evaluate { eval $_[0] }
+
 # A warm Perl: forks a process per order, and the process becomes the script.
 #
 # Runs under Perl 5.16 and later with core modules only, on Linux. Imports nothing of ours.
@@ -25,13 +28,16 @@ package zygote;
 # MESSAGES, little-endian, one in a datagram
 #
 #   taken  "R" u32 id, u16 length of script, u16 length of cwd, script, cwd, "NAME=value" joined by
-#              NUL; with three descriptors: stdin, stdout, stderr of the script
+#              NUL; with three descriptors: stdin, stdout, stderr of the script; a fourth is a
+#              socket for more orders: see "A child that stays"
 #          "P" names of modules joined by NUL, "CGI::Util" or "CGI/Util.pm": load them now
 #          "Q" leave when no child is left. At the end of the socket: leave at once
 #   given  "H" u32 pid: ready
-#          "S" u32 id, u32 pid: the order runs as this process
+#          "S" u32 id, u32 pid: the order runs as this process. That says so itself, before
+#              anything of the script runs; if it cannot, it runs nothing
 #          "F" u32 id, text: it was not started, nothing of it has run
-#          "X" u32 pid, i32 wait status, u64 user us, u64 system us, u64 maximal resident KiB
+#          "X" u32 pid, i32 wait status, u64 user us, u64 system us, u64 maximal resident KiB,
+#              u32 id: a child ended. If "S" was not said of its order, nothing of that has run
 #          "L" keys of %INC joined by NUL that a script had loaded at its end and we had not, of the
 #              system's directories only
 #          "W" text, a line for the log. About a module it is "NAME: why"
@@ -64,11 +70,11 @@ our $VERSION = '1';
 my %CALLS = (
     x86_64 => {
         recvmsg => 47, close => 3, dup3 => 292, wait4 => 61, sigprocmask => 14, signalfd4 => 289,
-        exit_group => 231, prctl => 157,
+        exit_group => 231, prctl => 157, fcntl => 72, getrusage => 98, prlimit64 => 302,
     },
     generic => {
         recvmsg => 212, close => 57, dup3 => 24, wait4 => 260, sigprocmask => 135, signalfd4 => 74,
-        exit_group => 94, prctl => 167,
+        exit_group => 94, prctl => 167, fcntl => 25, getrusage => 165, prlimit64 => 261,
     },
 );
 my %MACHINES = (62 => 'x86_64', 183 => 'generic', 243 => 'generic', 258 => 'generic');
@@ -84,6 +90,7 @@ use constant {
     SCRIPT_FD    => 3,
     SPOILED      => 75,
     SCRIPTS_MAX  => 1000, PATH_MAX => 1000,
+    HELD_MAX     => 16,
 };
 
 my $ended = pack('Q<', 1 << 16);    # the set with SIGCHLD, and that with nothing: variables,
@@ -98,7 +105,7 @@ my ($telling_fd, $telling);   # its writing end, that children open through /pro
 
 my $zygote = $$;
 my $self   = 0;     # in a child: its process id
-my %children;       # process id => 1
+my %children;       # process id => id of its order
 my $leaving = 0;
 my $taint   = '';   # empty, and tainted under -T as everything from outside is
 
@@ -156,9 +163,10 @@ sub reap {
     my ($status, $usage) = ("\0" x 4, "\0" x 144);
     while ((my $pid = syscall($calls->{wait4}, -1, $status, WNOHANG, $usage)) > 0) {
         my ($user, $user_us, $system, $system_us, $resident) = unpack('q5', $usage);
-        delete $children{$pid} or next;
-        give(pack('a L< a4 Q< Q< Q<',
-            'X', $pid, $status, $user * 1e6 + $user_us, $system * 1e6 + $system_us, $resident));
+        my $id = delete $children{$pid};
+        next unless defined $id;
+        my ($in_user, $in_system) = ($user * 1e6 + $user_us, $system * 1e6 + $system_us);
+        give(pack('a L< a4 Q< Q< Q< L<', 'X', $pid, $status, $in_user, $in_system, $resident, $id));
     }
 }
 
@@ -171,6 +179,7 @@ my %preloaded;    # keys of %INC that are loaded here
 my $looked = 0;   # second in which the files were last looked at
 my $changed;      # says what has changed
 my %known;        # path => what is known of the script there (see `search_path`)
+my %stay;         # of a child that stays: what it knows
 my $random = 0;   # a module has used rand: children would all have the same numbers
 
 # They look at the script, the request or the process when they are loaded, or change the language
@@ -407,7 +416,7 @@ sub order {
     my $cwd   = substr($inbox, 9 + $path_length, $cwd_length);
     my $begin = 9 + $path_length + $cwd_length;
     my $block = substr($inbox, $begin, $length - $begin);
-    my $why = @descriptors == 3 ? '' : 'it came without its three descriptors';
+    my $why = @descriptors == 3 || @descriptors == 4 ? '' : 'it came without its three descriptors';
     my $script;
     $why ||= unfit($path, $block);
     $why ||= opened($script, $path, $cwd);
@@ -416,7 +425,11 @@ sub order {
         name_main($path);
         $pid = fork;
         if (!defined $pid) { $why = "fork: $!" }
-        elsif (!$pid) { become($script, $path, $block, @descriptors); return 1 }
+        elsif (!$pid) {
+            prepare_to_stay($script, $path, $cwd, $id, $descriptors[3]) if @descriptors == 4;
+            become($script, $path, $block, $id, @descriptors);
+            return 1;
+        }
     }
     shut(@descriptors);
     if ($why ne '') {
@@ -424,9 +437,7 @@ sub order {
         if ($changed) { warn_keeper($changed); give('C') }
         return 0;
     }
-    setpgrp($pid, $pid);    # the child does so as well: whoever is first
-    $children{$pid} = 1;
-    give(pack('a L< L<', 'S', $id, $pid));
+    $children{$pid} = $id;
     return 0;
 }
 
@@ -497,9 +508,10 @@ sub name_main {
 
 # Make this process what exec would have made of it.
 sub become {
-    my ($script, $path, $block, @descriptors) = @_;
+    my ($script, $path, $block, $id, @descriptors) = @_;
     $self = $$;
     setpgrp(0, 0);
+    give(pack('a L< L<', 'S', $id, $$));
     syscall($calls->{dup3}, $descriptors[$_], $_, 0) for 0 .. 2;
     syscall($calls->{dup3}, fileno $script, SCRIPT_FD, O_CLOEXEC);
     shut(@descriptors);
@@ -508,18 +520,28 @@ sub become {
     close($_) for grep { defined } $script, $signals, $told, $telling, $memory, $control;
     undef $control;
     syscall($calls->{sigprocmask}, SIG_SETMASK, $empty, 0, 8);
-    # One by one and not `%ENV = ...`, which would leave the names that are the same to the end.
+    set_environment($block);
+    $0 = $path . $taint;
+    syscall($calls->{prctl}, PR_SET_NAME, substr($path, rindex($path, '/') + 1) . "\0", 0, 0, 0);
+    $^T = time;
+    srand if $random;
+    my $first = qq{#line 1 "$path"\n};
+    if (%stay) {    # the main program is a line of ours
+        filter_add(sub { $_ = $first; $first = ''; return length $_ ? 1 : 0 });
+        $first .= "zygote::stay();\n";
+    }
+    else { filter_add(sub { filter_del(); $_ = $first; return 1 }) }
+    $! = 0;
+}
+
+# One by one and not `%ENV = ...`, which would leave the names that are the same to the end.
+sub set_environment {
+    my ($block) = @_;
     %ENV = ();
     for (split /\0/, $block) {
         my ($name, $value) = split /=/, $_, 2;
         $ENV{$name} = $value . $taint if defined $value;
     }
-    $0 = $path . $taint;
-    syscall($calls->{prctl}, PR_SET_NAME, substr($path, rindex($path, '/') + 1) . "\0", 0, 0, 0);
-    $^T = time;
-    srand if $random;
-    filter_add(sub { filter_del(); $_ = qq{#line 1 "$path"\n}; return 1 });
-    $! = 0;
 }
 
 # Tell at the end of a script what it had loaded. This END block was the first, so it runs last.
@@ -542,6 +564,392 @@ sub tell_loaded {
         $text .= "$key\0";
     }
     syswrite($pipe, $text);    # not more than PIPE_BUF at once: it does not mix with others
+}
+
+# ---- A child that stays --------------------------------------------------------------------------
+#
+# `start = "persistent"`: it runs its script again and again, on orders that come by a socket of its
+# own (process/persistent.py says what is said there). The script becomes a named sub of ours, which
+# the main program calls: an exception ends the process as ever, and so does an exit status other
+# than 0; `exit 0` leaves the sub. What a request leaves that could harm the next one ends the
+# process, too: a child process, a thread, a changed user, group or niceness, more than HELD_MAX
+# open descriptors (some may be a module's connections).
+#
+# Fresh for each request: environment, @ARGV, directory, umask, signals, the special variables,
+# STDIN, STDOUT and STDERR with their layers, DATA, package variables of main and of the packages
+# that the script's file declares. What stays: loaded modules with all that is in them, also
+# handlers of signals that they set, and directories of @INC, behind the others.
+#
+# It is compiled once if nobody could tell: a named sub that uses a `my` variable of the file has
+# that of the first run for ever ("will not stay shared"; perl says so under `use warnings`), a
+# BEGIN block runs once. Otherwise it is compiled for each request; its modules are not.
+
+# Note all that is needed to stay, unless this script cannot.
+sub prepare_to_stay {
+    my ($script, $path, $cwd, $id, $socket) = @_;
+    my $source = slurp($script);
+    return if ${^TAINT} || $source =~ /\bEND\s*\{/;
+    my %packages = map { $_ => 1 } grep { $_ ne 'main' } $source =~ /^[ \t]*package\s+([\w:]+)/mg;
+    my ($mark) = $source =~ /^__(END|DATA)__\r?$/m;
+    return if %packages && ($mark // '') eq 'DATA';    # it is one package's, and not main's
+    my $fd = syscall($calls->{fcntl}, $socket, 1030, 100);    # F_DUPFD_CLOEXEC: out of the way
+    return if $fd < 0;
+    %stay = (
+        fd => $fd, id => $id, path => $path, source => $source, packages => [sort keys %packages],
+        since => time, own => {}, runs => 0,
+    );
+}
+
+sub slurp {
+    my ($file) = @_;
+    my $text = '';
+    sysseek($file, 0, 0);
+    1 while sysread($file, $text, 1 << 16, length $text);
+    sysseek($file, 0, 0);
+    return $text;
+}
+
+# The main program: returns when this process is to end.
+sub stay {
+    begin_to_stay();
+    while (1) {
+        $stay{runs}++;
+        my $code = compiled_script();
+        $stay{inside} = 1;
+        GATEWAY_REQUEST: { $code->() }
+        $stay{inside} = 0;
+        return if $$ != $self;    # a child that the script made
+        tell_loaded();
+        clean() or return;
+        account();
+        next_order() or return;
+    }
+}
+
+sub begin_to_stay {
+    ($control_fd, $rights) = ($stay{fd}, '');
+    vec($rights, 63, 8) = 0;
+    open($control, '+<&=', $control_fd) or return;
+    no strict 'refs';
+    for my $package ('main', @{ $stay{packages} }) {
+        $stay{before}{$package} = { map { $_ => 1 } keys %{"${package}::"} };
+    }
+    $stay{umask}   = umask;
+    $stay{warning} = $^W;
+    $stay{search}  = [@INC];
+    $stay{layers}  = [map { join ' ', PerlIO::get_layers($_) } *STDIN, *STDOUT, *STDERR];
+    $stay{lasting} = lasting();
+    $stay{locale}  = locale();
+    pipe(my $reader, my $writer) or return;
+    $stay{pipe}    = [map { syscall($calls->{fcntl}, fileno $_, 1030, 100) } $reader, $writer];
+    close($_) for $reader, $writer;
+    $stay{fds}     = [names_in('/proc/self/fd')];
+    $stay{socket}  = (stat $control)[1];
+    open_data();
+    no warnings;
+    *{'CORE::GLOBAL::exit'} = sub (;$) {
+        my $status = @_ ? $_[0] : 0;
+        if ($status == 0 && $$ == $self && $stay{inside}) {
+            eval { last GATEWAY_REQUEST };    # not from a sub that perl itself called (sort, tie)
+        }
+        CORE::exit($status);
+    };
+}
+
+# What no request may change.
+sub lasting { return join ' ', $<, $>, $(, $), getpgrp, getpriority(0, 0) }
+
+# By their names below, as what this file names is in the symbol table of every script.
+
+sub locale {    # all of it; not known without POSIX.pm
+    no strict 'refs';
+    return $INC{'POSIX.pm'} ? &{'POSIX::setlocale'}(6) : undef;
+}
+
+# Return the script as a sub, compiled once or again.
+sub compiled_script {
+    return \&{ $stay{code} } if $stay{code};
+    my $source = $stay{text} // cut_source();
+    my ($old, $shared) = ($SIG{__WARN__}, 0);
+    my $hear = sub {
+        return $shared = 1 if $_[0] =~ /^Variable .* (?:will not stay shared|is not available) at /;
+        return if $_[0] =~ /^(?:Constant s|S)ubroutine \S+ redefined at /;
+        ref $old eq 'CODE' ? $old->(@_) : warn @_;
+    };
+    $SIG{__WARN__} = $hear;
+    delete $zygote::{script};
+    my $text = qq{package main; sub zygote::script {\n#line 1 "$stay{path}"\n$source\n;}\n1};
+    if (!evaluate($text)) {   # perl itself shall say it, or knows better
+        %SIG = ();
+        exec { $^X } $^X, $stay{path} or CORE::exit(255);
+    }
+    my $kept = ref $SIG{__WARN__} && $SIG{__WARN__} == $hear;
+    if ($kept && defined $old) { $SIG{__WARN__} = $old }
+    elsif ($kept) { delete $SIG{__WARN__} }
+    my $code = do { no strict 'refs'; \&{'zygote::script'} };
+    if ($stay{runs} == 1) {
+        my $once = $kept && !$shared && runs_again($source);
+        if ($once) { $stay{code} = $code; $stay{values} = values_of(); $stay{search} = [@INC] }
+        else {
+            my $quiet = 'no warnings qw(closure redefine);';
+            $stay{text} = $source =~ s/((?:^|;)[ \t]*use[ \t]+warnings\b[^;\n]*;)/$1 $quiet/mr;
+        }
+    }
+    $! = 0;
+    $@ = '';
+    return $code;
+}
+
+# Return what is to be compiled: no __END__, which would take our brace, nor a last =pod.
+sub cut_source {
+    my $source = $stay{source};
+    $source = substr($source, 0, $-[0]) if $source =~ /^__(?:END|DATA)__\r?$/m;
+    my $at;
+    while ($source =~ /^=(\w+)/mg) {
+        if    ($1 eq 'cut')  { undef $at }
+        elsif (!defined $at) { $at = $-[0] }
+    }
+    $source = substr($source, 0, $at) if defined $at;
+    return $source;
+}
+
+# Whether a script, which gave no warning of it, can be run again as it was compiled.
+sub runs_again {
+    my ($source) = @_;
+    my $warned = $source =~ /(?:^|;)[ \t]*use[ \t]+warnings\b/m ? $-[0] : $^W ? 0 : undef;
+    my $sub = $source =~ /^[ \t]*sub[ \t]+\w/m ? $-[0] : undef;
+    return 0 if defined $sub && (!defined $warned || $warned > $sub);
+    return $source !~ /\bno\s+warnings\b|\b(?:BEGIN|INIT|CHECK|UNITCHECK)\s*\{|\bstate\s*[\$\@%(]/;
+}
+
+sub open_data {
+    return unless $stay{source} =~ /^__(?:END|DATA)__\r?\n/m;
+    my $at = $+[0];
+    no warnings;
+    no strict 'refs';
+    open(*{'main::DATA'}, '<', $stay{path}) and seek(*{'main::DATA'}, $at, 0);
+    $stay{before}{main}{DATA} = 0;
+}
+
+# Call a sub with each variable of the script's packages: its package, name and glob.
+sub each_symbol {
+    my ($call) = @_;
+    no strict 'refs';
+    for my $package (keys %{ $stay{before} }) {
+        my $before = $stay{before}{$package};
+        for my $name (keys %{"${package}::"}) {
+            next if $before->{$name} || $name =~ /::\z|^_</;
+            $call->($package, $name, \*{"${package}::$name"});
+        }
+    }
+}
+
+# Return the values of package variables when the script has just been compiled.
+sub values_of {
+    my %values;
+    each_symbol(sub {
+        my ($package, $name, $glob) = @_;
+        my ($array, $hash) = (*{$glob}{ARRAY}, *{$glob}{HASH});
+        my @values = (${ *{$glob} }, $array ? [@$array] : [], $hash ? {%$hash} : {});
+        $values{"${package}::$name"} = \@values;
+    });
+    return \%values;
+}
+
+# Put another variable in the place of each one that the script used. Not of those that a module has
+# exported: they are the module's as well.
+sub reset_variables {
+    my $values = $stay{values} || {};
+    no warnings;
+    each_symbol(sub {
+        my ($package, $name, $glob) = @_;
+        my $value = $values->{"${package}::$name"} || [undef, [], {}];
+        my ($scalar, $array, $hash) = map { *{$glob}{$_} } qw(SCALAR ARRAY HASH);
+        my $new = $value->[0];
+        if (defined $$scalar || defined $new) {
+            *{$glob} = \$new if !exported($package, $name, 'SCALAR', $scalar);
+        }
+        if ($array && !exported($package, $name, 'ARRAY', $array)) { *{$glob} = [@{ $value->[1] }] }
+        if ($hash && !exported($package, $name, 'HASH', $hash)) { *{$glob} = { %{ $value->[2] } } }
+        if (defined *{$glob}{IO}) { closedir(*{$glob}); close(*{$glob}) if defined fileno *{$glob} }
+    });
+}
+
+# CGI.pm keeps the request in its own variables; its settings are not touched.
+sub reset_cgi {
+    no strict 'refs';
+    undef ${"CGI::$_"} for qw(Q QUERY_CHARSET);
+    ${"CGI::$_"} = 0 for qw(BEEN_THERE TABINDEX);
+    @{"CGI::QUERY_PARAM"} = ();
+    %{"CGI::$_"} = () for qw(QUERY_PARAM QUERY_FIELDNAMES QUERY_TMPFILES);
+}
+
+# Whether a variable is also one of another package, by the same name.
+sub exported {
+    my ($package, $name, $slot, $variable) = @_;
+    if (!$stay{stashes} || $stay{modules} != keys %INC) {
+        @stay{qw(stashes modules)} = ([stashes('', \%main::)], scalar keys %INC);
+    }
+    for my $stash (@{ $stay{stashes} }) {
+        next unless exists $stash->[1]{$name} && $stash->[0] ne $package;
+        my $other = \$stash->[1]{$name};
+        return 1 if ref $other eq 'GLOB' && (*{$other}{$slot} // 0) == $variable;
+    }
+    return 0;
+}
+
+sub stashes {
+    my ($above, $stash) = @_;
+    my @found;
+    for my $name (keys %$stash) {
+        next unless $name =~ /^(.+)::\z/ && $name ne 'main::' && ref \$stash->{$name} eq 'GLOB';
+        my $inner = *{ $stash->{$name} }{HASH} or next;
+        push @found, ["$above$1", $inner], stashes("$above$1\::", $inner);
+    }
+    return @found;
+}
+
+# Take down what the request left. Return whether this process can stay.
+sub clean {
+    alarm(0);
+    reset_variables();
+    reset_cgi() if $INC{'CGI.pm'};
+    my @threads = names_in('/proc/self/task');
+    return 0 if has_children() || @threads > 1;
+    select(STDOUT);
+    for my $handle (*STDIN, *STDOUT, *STDERR) { no warnings; untie *$handle }
+    reopen() or return 0;
+    reset_signals();
+    no warnings;
+    umask $stay{umask};
+    ($/, $\, $,, $", $;, $_, $@, $?) = ("\n", undef, undef, ' ', "\034", undef, '', 0);
+    ($^W, $^A, @ARGV) = ($stay{warning}, '');
+    my %there = map { $_ => 1 } @{ $stay{search} };
+    @INC = (@{ $stay{search} }, grep { ref || !$there{$_}++ } @INC);
+    $stay{search} = [@INC] if @INC < 100;
+    return 0 if defined $stay{locale} && locale() ne $stay{locale};
+    return $stay{lasting} eq lasting() && is_as_before() && note_own();
+}
+
+# Close the three streams, which tells that the answer is complete, and open them as they were: on
+# a pipe, since perl notes of a handle whether it can tell its place.
+sub reopen {
+    no warnings;
+    my @ends = @{ $stay{pipe} }[0, 1, 1];
+    for my $fd (0 .. 2) {
+        my $handle = (*STDIN, *STDOUT, *STDERR)[$fd];
+        my $open = defined fileno $handle;
+        close($handle) || $fd != 1 || !$open || return 0;    # what it held could not be written
+        syscall($calls->{dup3}, $ends[$fd], $fd, 0) == $fd or return 0;
+        open($handle, $fd ? '>&=' : '<&=', $fd) or return 0;
+        binmode($handle, ':utf8') if $stay{layers}[$fd] =~ /utf8/;
+    }
+    select((select(STDERR), $| = 1)[0]);
+    return 1;
+}
+
+# Handlers that a module has set (CGI::Carp) stay: it does so once.
+sub reset_signals {
+    for my $name (grep { defined $SIG{$_} } keys %SIG) {
+        next if ref $SIG{$name} eq 'CODE' && is_of_a_module($SIG{$name});
+        delete $SIG{$name};
+    }
+    syscall($calls->{sigprocmask}, SIG_SETMASK, $empty, 0, 8);
+}
+
+sub is_of_a_module {
+    my ($code) = @_;
+    require B;
+    no strict 'refs';
+    my $package = eval { &{'B::svref_2object'}($code)->STASH->NAME } // 'main';
+    return !$stay{before}{$package} && $package ne 'zygote';
+}
+
+# Whether a process is there that the script has made, or could be.
+sub has_children {
+    return 1 if ($SIG{CHLD} // '') eq 'IGNORE';    # then the kernel tells us of none
+    return 1 if waitpid(-1, WNOHANG) != -1;
+    my $usage = usage(-1);
+    my $faults = $usage->[8] + $usage->[9];
+    return 0 if $faults == ($stay{faults} // 0);
+    $stay{faults} = $faults;
+    for my $pid (names_in('/proc')) {    # there were some: look whether they had any themselves
+        no warnings;
+        return 1 if $pid != $$ && (getpgrp($pid) // 0) == $$;
+    }
+    return 0;
+}
+
+sub usage {
+    my ($who) = @_;
+    my $usage = "\0" x 144;
+    syscall($calls->{getrusage}, $who, $usage);
+    return [unpack 'q10', $usage];
+}
+
+sub is_as_before {
+    return 0 unless ((stat $control)[1] // 0) == $stay{socket};
+    my %now = map { $_ => 1 } names_in('/proc/self/fd');
+    return 0 if grep { !$now{$_} } @{ $stay{fds} };
+    return 0 if keys %now > @{ $stay{fds} } + HELD_MAX;
+    my $limits = "\0" x 16;
+    syscall($calls->{prlimit64}, 0, 0, 0, $limits) == 0 or return 1;
+    my $usage = usage(0);
+    return 2 * ($usage->[0] + $usage->[2]) < unpack('Q', $limits);    # of processor time
+}
+
+# Remember the files of modules that are new. Return whether their changes will show.
+sub note_own {
+    for my $key (keys %INC) {
+        my $path = $INC{$key};
+        next if $preloaded{$key} || !defined $path || ref $path || of_the_system($path);
+        my $changed = (stat $path)[10] // next;
+        return 0 unless $stay{since} - $changed > 2;    # it could change without a new time
+        $stay{own}{$path} = state_of($path);
+    }
+    note_loaded();
+    return 1;
+}
+
+# Say that the script has come to its end, and what it took.
+sub account {
+    my ($mine, $theirs) = (usage(0), usage(-1));
+    my @used = map { $mine->[$_] + $theirs->[$_] } 0 .. 3;    # seconds, microseconds, of two kinds
+    my ($user, $system) = ($used[0] * 1e6 + $used[1], $used[2] * 1e6 + $used[3]);
+    my $peak = $mine->[4] > $theirs->[4] ? $mine->[4] : $theirs->[4];
+    give(pack('a L< Q< Q< Q<', 'D', $stay{id}, $user, $system, $peak));
+}
+
+# Take the next order and make everything fresh. Return whether there is one.
+sub next_order {
+    my ($length, @descriptors) = receive();
+    return 0 unless $length;
+    my ($id, $path_length, $cwd_length) = unpack('x L< S< S<', $inbox);
+    my $cwd = substr($inbox, 9 + $path_length, $cwd_length);
+    my $begin = 9 + $path_length + $cwd_length;
+    my $block = substr($inbox, $begin, $length - $begin);
+    my $why = stays_unfit(substr($inbox, 9, $path_length), $block);
+    $why = 'it came without its three descriptors' if @descriptors != 3;
+    $why ||= "$cwd: $!" unless chdir($cwd);
+    if (!$why) { syscall($calls->{dup3}, $descriptors[$_], $_, 0) for 0 .. 2 }
+    shut(@descriptors);
+    give($why ? pack('a L< a*', 'F', $id, $why) : pack('a L< L<', 'S', $id, $$));
+    return 0 if $why;
+    ($stay{id}, $stay{since}, $^T) = ($id, time, time);
+    set_environment($block);
+    $0 = $stay{path} if $0 ne $stay{path};
+    open_data();
+    $! = 0;
+    return 1;
+}
+
+sub stays_unfit {
+    my ($path, $block) = @_;
+    return 'it is for another script' if $path ne $stay{path};
+    sysopen(my $script, $path, 0) or return "$!";
+    return 'the script has changed' if slurp($script) ne $stay{source};
+    for (keys %{ $stay{own} }) { return "$_ has changed" if state_of($_) ne $stay{own}{$_} }
+    return unfit($path, $block);
 }
 
 # ---- The loop ------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ file that took 1.1 ms of a child's 3.9.
 
 GIVEN = list(globals())  # what an interpreter puts into __main__
 
-import os
 import sys
+
+LOADED = list(sys.modules)  # what an interpreter has loaded before it reads a script
+import os
 
 SAFE = getattr(sys.flags, "safe_path", False) or getattr(sys.flags, "isolated", False)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -23,9 +25,11 @@ WRITES, sys.dont_write_bytecode = sys.dont_write_bytecode, True
 import warm
 
 sys.dont_write_bytecode = WRITES
-CHILD = warm.begin(sys.modules["__main__"], GIVEN, int(sys.argv[1]))
+CHILD = warm.begin(sys.modules["__main__"], GIVEN, LOADED, int(sys.argv[1]))
 if warm.FRAMELESS:
     raise CHILD  # `warm`, "The script", says what happens
+if CHILD.stays:
+    sys.exit(CHILD.stay())
 try:
     eval(*CHILD.prepare())
     ERROR = None

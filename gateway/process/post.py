@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gateway.process.channel import (
     MESSAGE_MAX,
@@ -51,6 +51,24 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
         sock.sendmsg((data,), ((_SOL_SOCKET, _SCM_RIGHTS, rights),))
     else:
         sock.send(data)
+
+
+def last_of(sock: socket.socket, size: int) -> Iterator[bytes]:
+    """Let nothing more come by a socket; give what came before, of `size` bytes a message at most.
+
+    None is lost in between: from shutdown(2) on whoever sends has EPIPE, and knows so.
+    """
+    sock.shutdown(socket.SHUT_RD)
+    while True:
+        try:
+            data = sock.recv(size)
+        except ConnectionResetError:
+            continue  # said once, before what is there: the other end had something unread
+        except OSError:
+            return
+        if not data:
+            return
+        yield data
 
 
 class Inbox:

@@ -33,10 +33,14 @@ from gateway.process.examine import Found
 from gateway.process.fronts import Front
 from gateway.process.ledger import Ledger
 from gateway.process.loop import Loop, Timer
+from gateway.process.persistent import Persistent
 from gateway.process.roots import Roots
 from gateway.process.spawn import spawn
-from gateway.process.spec import KeeperSpec, SpawnFailed
+from gateway.process.spec import Interpreter, KeeperSpec, SpawnFailed
 from gateway.process.zygotes import Zygotes
+
+_AWAITED = ("warm", "persistent")
+"""Ways of starting a script that wait for an interpreter to be ready."""
 
 ENTRY_MAX = 128 << 10
 """Bytes of a variable with which a program cannot be executed (MAX_ARG_STRLEN, execve(2))."""
@@ -76,6 +80,7 @@ class Scripts:
         self._journal = journal
         self.ledger = Ledger(spec, loop, faults, lambda: self._groups)
         self.zygotes = Zygotes(self, loop, journal, spec.idle)
+        self._persistent = Persistent(self, self.zygotes, loop, spec.idle, spec.concurrency)
         self._handed: dict[int, _Handed] = {}
         """Orders that a zygote was given and has not started."""
         self._token = 0
@@ -157,16 +162,24 @@ class Scripts:
             for order, fds in waiting:
                 self.hand_back(front, order, fds)
 
+    def interpreters(self) -> list[Interpreter]:
+        """Return the interpreters that are kept ready, and what memory each takes."""
+        return self.zygotes.rows() + self._persistent.rows()
+
     def stop_all(self) -> None:
+        self._persistent.close()
         for script in list(self._groups.values()):
             self._stop(script)
 
     def reaped(self, pid: int, status: int, usage: struct_rusage) -> bool:
         """A child ended with `status` (of waitpid). Return whether it was a script of ours."""
+        if pid not in self._groups:
+            self.zygotes.hear()  # its zygote may have died, and it has said that it began
+        told = self._persistent.ended(pid)
         script = self._groups.get(pid)
         if script is None or script.exited:
             return False
-        cpu = usage.ru_utime + usage.ru_stime
+        cpu = usage.ru_utime + usage.ru_stime - told
         # Between vfork and exec a child has our memory, and the kernel counts that as its own: a
         # size not above ours is not known.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -281,8 +294,8 @@ class Scripts:
             return False
         root = self.roots[order.route]
         if found.recipe is None:
-            if root.spec.start == "warm" and root.tell_cold(found):
-                text = f"it is executed, though its route says warm: {found.cold}"
+            if root.spec.start in _AWAITED and root.tell_cold(found):
+                text = f"it is executed, though its route says {root.spec.start}: {found.cold}"
                 self._journal.write("warn", text, subject=os.fsdecode(found.path))
             return False
         try:
@@ -293,15 +306,11 @@ class Scripts:
             return False  # so does that: no process may be given as much
         self._token = token = self._token + 1 & 0xFFFFFFFF
         stdin = fds[0] if order.stdin else self._nothing
-        given = self.zygotes.run(
-            (found.recipe, root.base),
-            token,
-            found.path,
-            found.directory,
-            environment,
-            (stdin, fds[-2], fds[-1]),
-            wait=root.spec.start == "warm",
-        )
+        run = found.path, found.directory, environment, (stdin, fds[-2], fds[-1])
+        key = found.recipe, root.base
+        given = (
+            root.spec.start == "persistent" and self._persistent.run(key, token, *run)
+        ) or self.zygotes.run(key, token, *run, wait=root.spec.start in _AWAITED)
         if given:
             self._handed[token] = _Handed(script, order, fds)
         return given
@@ -310,27 +319,55 @@ class Scripts:
         """A zygote tells that an order runs as this process."""
         script, _, fds = self._handed.pop(token)
         _close(fds)
+        self._persistent.started(token, pid)
         self._grouped(script, pid)
         if script.killer is not None:
             _signal(script, signal.SIGTERM)  # it was let go of meanwhile
 
     def refused(self, token: int) -> None:
         """A zygote tells that nothing of an order has run: it is executed."""
+        self._persistent.refused(token)
+        self._otherwise(token, warm=False)
+
+    def returned(self, token: int) -> None:
+        """A process that stays has not begun an order: another one does it."""
+        self._otherwise(token, warm=True)
+
+    def _otherwise(self, token: int, *, warm: bool) -> None:
+        """Start an order that was handed over, and that nothing has run of."""
         script, order, fds = self._handed.pop(token)
         if script.killer is not None:
             _close(fds)
-        elif self._execute(script, order, fds, self._find(order)):
-            return
+        else:
+            found = self._find(order)
+            if warm and self._hand(script, order, fds, found):
+                return
+            if self._execute(script, order, fds, found):
+                return
         self._forget(script)
         self.running -= 1
         self._next()
 
     def ended(self, pid: int, status: int, cpu: float, memory: int) -> None:
         """A zygote tells that a child of it ended with `status` (of waitpid)."""
+        told = self._persistent.ended(pid)
         script = self._groups.get(pid)
         if script is not None and not script.exited:
-            self._over(script, Exited(script.id, os.waitstatus_to_exitcode(status), cpu, memory))
+            code = os.waitstatus_to_exitcode(status)
+            self._over(script, Exited(script.id, code, max(0.0, cpu - told), memory))
             script.front.flush()
+
+    def done(self, pid: int, cpu: float, memory: int) -> None:
+        """A process that stays tells that its script has come to its end."""
+        script = self._groups.get(pid)
+        if script is None or script.exited:
+            return
+        if script.killer is not None:
+            self._persistent.drop(pid)  # it was let go of: its group ends, and then it is over
+            return
+        self._forget(script)  # a late release is not to end the next request in this process
+        self._over(script, Exited(script.id, 0, cpu, memory))
+        script.front.flush()
 
     def _spawn(self, order: Order, fds: tuple[int, ...], found: Found) -> int:
         root = self.roots[order.route]

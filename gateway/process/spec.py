@@ -13,9 +13,10 @@ SymlinkPolicy = Literal["none", "owner-match", "any"]
 """Which symbolic links a path may go through: none; those whose owner is the owner of what they
 point to; all that stay below the root."""
 
-StartMode = Literal["auto", "warm", "exec"]
+StartMode = Literal["auto", "warm", "exec", "persistent"]
 """How a script is started: always as a new program ("exec"); as the child of an interpreter that is
-ready, wherever that is possible ("warm", which waits for one; "auto", which does not)."""
+ready, wherever that is possible ("warm", which waits for one; "auto", which does not); in such a
+child that stays and runs it again ("persistent", else as "warm")."""
 
 Sandbox = Literal["none", "home", "strict"]
 """What a user's programs see of the machine: all that the user may see ("none"); that, with a /tmp
@@ -173,6 +174,29 @@ class Exit:
     memory: int
     """Largest resident size in bytes; 0 where it was not above the keeper's own (about 16 MiB),
     which the kernel cannot tell from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """An interpreter that is kept ready, as it is shown: a zygote, or a process that stays."""
+
+    interpreter: str
+    """Its program, with its flags."""
+    script: str
+    """Absolute path of the one script that it stays for; "" for a zygote."""
+    pid: int
+    served: int
+    """Requests until now."""
+    modules: int
+    """Modules that a zygote was told to load beforehand."""
+    private: int
+    """Bytes of memory that no other process has."""
+    shared: int
+    """Bytes of memory that others have as well."""
+    age: float
+    """Seconds since its start."""
+    idle: float
+    """Seconds since its last request; 0 while it has one."""
 
 
 class SpawnFailed(Exception):

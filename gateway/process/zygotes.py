@@ -7,27 +7,29 @@ Must not know fronts or orders (`scripts.py`), nor what happens inside an interp
 Nothing depends on a zygote: an order that it did not start is told as `refused`, and is executed as
 if there were none. One that dies with children leaves them to this keeper, which is a subreaper.
 
+No order runs twice. That it is started says the child itself, by its zygote's socket and before
+anything of the script runs; if it cannot, it runs nothing. So when a zygote has died its socket is
+shut, what had been said is heard, and only then are the other orders `refused`: a child that comes
+later finds the socket shut.
+
 A zygote learns from its scripts: what they had loaded at their end (system's modules only) is
 loaded before the next ones. It belongs to one user and one environment, so nothing is learned or
 shared across users.
 """
 
-import fcntl
 import os
 import signal
-import socket
 import struct
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.guests import ZYGOTE_PERL, ZYGOTE_PYTHON
 from gateway.journal import Journal
 from gateway.process.loop import Loop, Timer
-from gateway.process.post import send
-from gateway.process.spawn import spawn
-from gateway.process.warm import Recipe
-from gateway.process.workers import Output
+from gateway.process.memory import MIB, Kept, row
+from gateway.process.post import last_of, send
+from gateway.process.spec import Interpreter
+from gateway.process.zygote import Key, Past, Zygote, name_of, spawned
 
 ZYGOTES_MAX = 8
 """Zygotes of one user; the one that was not used for longest makes room."""
@@ -51,15 +53,12 @@ COLD_FOR = 600.0
 SPOILED = 75
 """Exit status of a zygote whose last module must not be loaded beforehand."""
 
-_REPLY_MAX = 1 << 16
+REPLY_MAX = 1 << 16
 _TURN = 16
 _RUN = struct.Struct("<cIHH")
 _STARTED = struct.Struct("<cII")
 _REFUSED = struct.Struct("<cI")
-_ENDED = struct.Struct("<cIiQQQ")
-
-Key = tuple[Recipe, tuple[bytes, ...]]
-"""What a zygote is for: a recipe, and the environment that its interpreter starts with."""
+_ENDED = struct.Struct("<cIiQQQI")
 
 
 class Watcher(Protocol):
@@ -76,46 +75,6 @@ class Watcher(Protocol):
     def ended(self, pid: int, status: int, cpu: float, memory: int) -> None:
         """A process that was started ended with `status` (of waitpid)."""
         ...
-
-
-class Zygote:
-    """One process."""
-
-    __slots__ = (
-        "born", "children", "control", "failed_module", "key", "output", "pid", "ready", "retired",
-        "served", "used", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, key: Key, pid: int, control: socket.socket, output: Output) -> None:
-        self.key = key
-        self.pid = pid
-        self.control = control
-        self.output = output
-        self.born = self.used = time.monotonic()
-        self.ready = False
-        self.retired = False
-        """It gets no more orders."""
-        self.served = 0
-        self.children: set[int] = set()
-        """Those that it has started and not told the end of."""
-        self.waiting: dict[int, float] = {}
-        """Orders that it has been sent and has not answered, and since when."""
-        self.failed_module = ""
-        """The module that its last warning was about."""
-
-
-class Past:
-    """What is known of a key's zygotes that were."""
-
-    __slots__ = ("banned", "cold_until", "failures", "modules")
-
-    def __init__(self) -> None:
-        self.modules: dict[bytes, None] = {}
-        """To be loaded beforehand, in the order in which they were learned."""
-        self.banned: set[bytes] = set()
-        """Modules that do not survive a fork."""
-        self.failures = 0
-        self.cold_until = 0.0
 
 
 class Zygotes:
@@ -143,22 +102,21 @@ class Zygotes:
         script: bytes,
         directory: bytes,
         environment: Sequence[bytes],
-        fds: tuple[int, int, int],
+        fds: tuple[int, ...],
         *,
         wait: bool,
     ) -> bool:
         """Hand an order to the zygote of `key`; return whether that was possible.
 
-        Its descriptors stay the caller's. If there is no zygote one is started, and the order is
-        handed over only if it may `wait` for that.
+        Its descriptors stay the caller's: three, and a fourth if the process is to stay, which is
+        its socket (`persistent.py`). If there is no zygote one is started, and the order is handed
+        over only if it may `wait` for that.
         """
         zygote = self._current.get(key) or self._start(key)
         if zygote is None or not (zygote.ready or wait):
             return False
-        head = _RUN.pack(b"R", token, len(script), len(directory))
         try:
-            message = b"".join((head, script, directory, b"\0".join(environment)))
-            send(zygote.control, message, fds)
+            send(zygote.control, order_message(token, script, directory, environment), fds)
         except (OSError, struct.error):
             return False  # it has no room, or is gone: SIGCHLD tells that
         zygote.used = zygote.waiting[token] = time.monotonic()
@@ -169,14 +127,34 @@ class Zygotes:
         zygote = self._all.get(pid)
         if zygote is None:
             return False
-        while self._hear(zygote):
-            pass  # what it said before it ended
+        for data in last_of(zygote.control, REPLY_MAX):
+            try:
+                self._heard(zygote, data[:1], data)
+            except struct.error:
+                pass  # what is no message says nothing, and it has ended anyway
         self._lost(zygote, os.waitstatus_to_exitcode(status))
         return True
+
+    def hear(self) -> None:
+        """Take what all have said by now."""
+        for zygote in list(self._all.values()):
+            while self._hear(zygote):
+                pass
+
+    def rows(self) -> list[Interpreter]:
+        """Return what there is, for whoever shows it."""
+        return [
+            row(Kept(
+                zygote.key[0], b"", zygote.pid, zygote.served, len(zygote.modules), zygote.born,
+                zygote.used, bool(zygote.waiting or zygote.children),
+            ))
+            for zygote in self._all.values()
+        ]  # fmt: skip
 
     def close(self) -> None:
         """Let all go; what they have started lives on, as children of this process."""
         for zygote in list(self._all.values()):
+            zygote.count()
             zygote.waiting.clear()  # nothing is started any more, in whatever way
             self._drop(zygote)
         if self._sweeper is not None:
@@ -193,7 +171,7 @@ class Zygotes:
             if len(self._all) >= ZYGOTES_MAX:
                 return None  # that one still has to leave
         try:
-            zygote = self._spawn(key)
+            zygote = spawned(key, self._loop, self._journal)
         except OSError as error:
             self._failed(key, f"cannot be started: {error.strerror}")
             return None
@@ -204,36 +182,12 @@ class Zygotes:
             self._sweep_later()
         return zygote
 
-    def _spawn(self, key: Key) -> Zygote:
-        recipe, environment = key
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Above what an interpreter opens for itself, and the one descriptor that exec leaves open.
-        control = -1
-        try:
-            control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, 10)
-            argv = _command(recipe, control)
-            pid = spawn(
-                os.fsencode(recipe.interpreter), argv, environment, b"/", nothing, writer, writer
-            )
-        except OSError:
-            ours.close()
-            os.close(reader)
-            raise
-        finally:
-            for fd in (writer, nothing, control):
-                if fd >= 0:
-                    os.close(fd)
-            theirs.close()
-        ours.setblocking(False)
-        output = Output(reader, self._loop, self._journal, _name(recipe))
-        return Zygote(key, pid, ours, output)
-
     def _preload(self, zygote: Zygote, names: Sequence[bytes] | dict[bytes, None]) -> None:
         banned = self._past[zygote.key].banned
         wanted = [name for name in names if name not in banned]
         if wanted:
+            zygote.modules.update(wanted)
+            zygote.counted = False
             try:
                 send(zygote.control, b"P" + b"\0".join(wanted))
             except OSError:
@@ -244,6 +198,7 @@ class Zygotes:
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
         if not zygote.retired:
+            zygote.count()
             try:
                 send(zygote.control, b"Q")
             except OSError:
@@ -254,11 +209,18 @@ class Zygotes:
         """End one that does not do its part; `_lost` sees to what it leaves."""
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
-        self._journal.write("warn", f"the zygote {why}", subject=_name(zygote.key[0]))
+        self._journal.write("warn", f"the zygote {why}", subject=name_of(zygote.key[0]))
         os.kill(zygote.pid, signal.SIGKILL)
 
     def _drop(self, zygote: Zygote) -> None:
         """Forget a zygote, which leaves when its socket closes. Its orders are refused."""
+        text = (
+            f"the zygote leaves: it served {zygote.served} in {time.monotonic() - zygote.born:.0f} "
+            f"s, with {zygote.memory.private / MIB:.1f} MiB of its own, "
+            f"{zygote.memory.shared / MIB:.1f} MiB shared and {len(zygote.modules)} modules loaded "
+            "beforehand"
+        )
+        self._journal.write("info", text, subject=name_of(zygote.key[0]))
         del self._all[zygote.pid]
         if self._current.get(zygote.key) is zygote:
             del self._current[zygote.key]
@@ -282,7 +244,7 @@ class Zygotes:
         if code == SPOILED and module:
             past.banned.add(os.fsencode(module))
             text = f"the module {module} is not loaded beforehand: it does not survive a fork"
-            self._journal.write("warn", text, subject=_name(key[0]))
+            self._journal.write("warn", text, subject=name_of(key[0]))
         elif not expected:
             self._failed(key, f"ended with {code}")
 
@@ -294,7 +256,7 @@ class Zygotes:
             past.failures = 0
             past.cold_until = time.monotonic() + COLD_FOR
             text = f"the zygote {why}; for {COLD_FOR:g} s its scripts are executed"
-        self._journal.write("warn", text, subject=_name(key[0]))
+        self._journal.write("warn", text, subject=name_of(key[0]))
 
     def _sweep_later(self) -> None:
         pause = min(SWEEP, max(0.2, self._idle / 4))
@@ -309,10 +271,12 @@ class Zygotes:
             elif zygote.waiting:
                 if zygote.ready and now - min(zygote.waiting.values()) > STUCK:
                     self._kill(zygote, f"did not start a script within {STUCK:g} s")
-            elif zygote.children:
-                continue
-            elif now - zygote.used >= self._idle or now - zygote.born >= AGE_MAX:
+            elif now - zygote.born >= AGE_MAX:
+                self._retire(zygote)  # it waits for its children, of which some may stay long
+            elif not zygote.children and now - zygote.used >= self._idle:
                 self._retire(zygote)
+            if zygote.ready and not zygote.counted and zygote.pid in self._all:
+                zygote.count()
         self._sweeper = None
         if self._all:
             self._sweep_later()
@@ -323,9 +287,11 @@ class Zygotes:
         """Take some messages; return whether there may be more."""
         for _ in range(_TURN):
             try:
-                data = zygote.control.recv(_REPLY_MAX)
+                data = zygote.control.recv(REPLY_MAX)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                continue  # it has ended with an order unread; what it said comes after this
             except OSError:
                 data = b""
             if not data:
@@ -353,45 +319,44 @@ class Zygotes:
                 if zygote.served >= SERVED_MAX:
                     self._retire(zygote)
         elif kind == b"X":
-            _, pid, status, user, system, resident = _ENDED.unpack(data)
+            _, pid, status, user, system, resident, token = _ENDED.unpack(data)
             zygote.children.discard(pid)
-            self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
+            if token in zygote.waiting:  # it ended before it could say that it starts
+                del zygote.waiting[token]
+                self._watcher.refused(token)
+            else:
+                self._watcher.ended(pid, status, (user + system) / 1e6, resident << 10)
         elif kind == b"F":
             _, token = _REFUSED.unpack_from(data)
             if token in zygote.waiting:
                 del zygote.waiting[token]
                 self._watcher.refused(token)
         elif kind == b"L":
-            self._learn(zygote, data[1:].split(b"\0"))
+            self.learn(zygote.key, data[1:].split(b"\0"))
         elif kind == b"W":
             text = data[1:].decode("utf-8", "replace")
             zygote.failed_module = text.partition(":")[0]
-            self._journal.write("info", text, subject=_name(zygote.key[0]))
+            self._journal.write("info", text, subject=name_of(zygote.key[0]))
         elif kind == b"C":
             self._retire(zygote)
         elif kind == b"H":
             zygote.ready = True
             self._past[zygote.key].failures = 0
 
-    def _learn(self, zygote: Zygote, names: Sequence[bytes]) -> None:
-        past = self._past[zygote.key]
+    def learn(self, key: Key, names: Sequence[bytes]) -> None:
+        """Have modules that a script needed loaded beforehand from now on."""
+        past = self._past[key]
         fresh = [name for name in names if name and name not in past.modules]
         fresh = fresh[: MODULES_MAX - len(past.modules)]
         past.modules.update(dict.fromkeys(fresh))
-        if not zygote.retired:
+        zygote = self._current.get(key)
+        if zygote is not None:
             self._preload(zygote, fresh)
 
 
-def _command(recipe: Recipe, control: int) -> tuple[bytes, ...]:
-    words = [recipe.interpreter, *recipe.flags]
-    if recipe.language == "python":
-        words += [ZYGOTE_PYTHON, str(control)]
-    else:
-        directory = os.path.dirname(ZYGOTE_PERL)
-        # A long name of /dev/null: the zygote puts each script's in its place.
-        words += ["-I", directory, f"-Mzygote={control}", f"/dev/{'./' * 500}null"]
-    return tuple(os.fsencode(word) for word in words)
-
-
-def _name(recipe: Recipe) -> str:
-    return f"zygote {' '.join((recipe.interpreter, *recipe.flags))}"
+def order_message(
+    token: int, script: bytes, directory: bytes, environment: Sequence[bytes]
+) -> bytes:
+    """Return the message that orders a script. Raises struct.error for a path that is too long."""
+    head = _RUN.pack(b"R", token, len(script), len(directory))
+    return b"".join((head, script, directory, b"\0".join(environment)))

@@ -47,9 +47,10 @@ class RouteSettings:
     pool: str = ""
     """The name of the `[pool.NAME]` that answers: for everything below `path`, as an application;
     or for the files that `match` fits, as scripts which the pool's program reads ("*.php")."""
-    start: Literal["auto", "warm", "exec"] = "auto"
+    start: Literal["auto", "warm", "exec", "persistent"] = "auto"
     """How a CGI script is started: "exec" always as a new program, "warm" as a fork of an
-    interpreter that is ready, "auto" warm where that is possible."""
+    interpreter that is ready, "auto" warm where that is possible. "persistent" runs it again and
+    again in one process: for scripts that were written, or tried, for that; see the README."""
     authorization: bool = False
     """Whether the program is given the request's Authorization header."""
     stream: bool = False

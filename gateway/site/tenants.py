@@ -37,7 +37,7 @@ class TenantsSettings:
     or a pattern of file names ("*.cgi")."""
     fastcgi: tuple[str, ...] = ("*.fcgi",)
     """Patterns of file names that are FastCGI programs, each a pool of its own."""
-    start: Literal["auto", "warm", "exec"] = "auto"
+    start: Literal["auto", "warm", "exec", "persistent"] = "auto"
     """How a CGI script is started; see `[[site.route]]`."""
     index: tuple[str, ...] = ("index.html", "index.cgi")
     """Names that are looked for, in this order, when a directory is asked for."""

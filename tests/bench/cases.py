@@ -36,8 +36,11 @@ class Case:
 
 FILES = ("gateway", "nginx", "lighttpd", "Apache")
 CGI = ("gateway", "lighttpd", "Apache", "nginx + fcgiwrap")
-WARM = ("gateway", "gateway, start exec", "lighttpd", "Apache", "nginx + fcgiwrap")
-"""Scripts that can be warm; beside the peers, ours when every one is a new program."""
+WARM = (
+    "gateway", "gateway, start exec", "gateway, start persistent",
+    "lighttpd", "Apache", "nginx + fcgiwrap",
+)  # fmt: skip
+"""Scripts that can be warm; beside the peers, ours when every one is a new program, or stays."""
 FRONT = ("nginx + gateway", "nginx + fcgiwrap")
 WSGI = (
     "gateway", "nginx + uWSGI", "gunicorn",

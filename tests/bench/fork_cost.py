@@ -87,7 +87,7 @@ class Zygote:
             pass
         os.close(out)
         os.close(err)
-        _, _, status, user, system, _ = struct.unpack("<cIiQQQ", self.wait_for(b"X"))
+        _, _, status, user, system, _ = struct.unpack_from("<cIiQQQ", self.wait_for(b"X"))
         if status:
             raise SystemExit(f"{self.script} ended with {status}")
         return Run(answered, user + system)

@@ -232,6 +232,7 @@ PEERS: dict[str, dict[str, Start]] = {
     "gateway": {"": gateway},
     "gateway, engine flup": {"": lambda stand: gateway(stand, "flup")},
     "gateway, start exec": {"": lambda stand: gateway(stand, start="exec")},
+    "gateway, start persistent": {"": lambda stand: gateway(stand, start="persistent")},
     "nginx": {"": nginx},
     "lighttpd": {"": lighttpd},
     "Apache": {"": apache},

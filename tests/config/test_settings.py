@@ -246,7 +246,7 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
          "there is no [pool.x]; there are y"),
         ('[[site]]\n[[site.route]]\nmatch = "*.cgi"\ncgi = true\n', "there is no root"),
         (SITE + '[[site.route]]\npath = "/a/"\ncgi = "x"\nstart = "hot"\n',
-         'start: must be "auto" or "warm" or "exec", not "hot"'),
+         'start: must be "auto" or "warm" or "exec" or "persistent", not "hot"'),
         (SITE + '[[site.route]]\npath = "/a/"\ncgi = "x"\ninterpreters = { pl = "/bin/perl" }\n',
          'must be like ".pl" = "/usr/bin/perl"'),
         (SITE + '[[site.route]]\npath = "/a"\nroot = "x"\n[[site.route]]\npath = "/a"\nroot = "."',

@@ -164,8 +164,9 @@ class Keeper:
         elif kind == b"F":
             self.failed[struct.unpack("<I", rest[:4])[0]] = rest[4:].decode()
         elif kind == b"X":
-            pid, status, user, system, memory = struct.unpack("<IiQQQ", rest)
+            pid, status, user, system, memory, id = struct.unpack("<IiQQQI", rest)
             assert pid not in self.ended
+            assert self.started[id] == pid
             self.ended[pid] = (status, user, system, memory)
         elif kind == b"L":
             self.learned.append({name.decode() for name in rest.split(b"\0")})
@@ -831,3 +832,178 @@ def read_all(fd: int) -> bytes:
 
 def test_all_versions_that_are_installed_are_found():
     assert f"{sys.version_info[0]}.{sys.version_info[1]}" in BY_VERSION or "3.11" in BY_VERSION
+
+
+# Modules of the script's own that hide those that are here
+
+OWN = "OWN = True\n"
+TELLS = "import {0}\nprint(getattr({0}, 'OWN', False))\n"
+
+
+def own(script: Path, name: str, text: str = OWN) -> Path:
+    """Put a module or another file beside a script."""
+    path = script.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def answer(keeper: Keeper, script: Path) -> tuple[Outcome, str]:
+    """Return what comes of an order, executed if it is refused, and why it was refused."""
+    running = keeper.order(script)
+    why = keeper.begin(running)
+    if not why:
+        return keeper.finish(running), ""
+    running.collect()
+    return executed(script, None, keeper.environment), why
+
+
+def as_executed(keeper: Keeper, script: Path) -> tuple[bytes, str]:
+    """Require that an order comes to the same as if it is executed; return its output and why it
+    was refused."""
+    done, why = answer(keeper, script)
+    real = executed(script, None, keeper.environment)
+    assert (done.out, done.status) == (real.out, real.status)
+    return done.out, why
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("names", "hides"),
+    [
+        (["json.py"], True),
+        (["json/__init__.py"], True),
+        (["json.so"], True),
+        (["json.py/data"], None),
+        (["json/data"], False),
+        (["json.txt", "json", "Json.py", "myjson.py"], False),
+    ],
+    ids=str,
+)
+def test_a_module_beside_the_script_is_taken_as_if_it_is_executed(
+    version, names, hides, make_keeper, make_script
+):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload("json", "datetime")
+    script = make_script(TELLS.format("json"), python)
+    assert as_executed(keeper, script) == (b"False\n", "")
+    for name in names:
+        own(script, name)
+    out, why = as_executed(keeper, script)
+    if hides is None:  # with Python 2.7 it cannot be imported, later ones pass over it
+        hides = not out
+    assert bool(why) == hides
+    assert (str(script.parent / names[0].partition("/")[0]) in why) == hides
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_module_with_the_name_of_one_that_the_zygote_needs_itself(
+    version, make_keeper, make_script, tmp_path
+):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload("logging")
+    names = (
+        "struct select fcntl mmap warnings resource stat io os time site errno gc signal warm "
+        "re logging sys importlib encodings zygote ctypes imp collections"
+    )
+    found = []
+    for name in names.split():
+        (tmp_path / name).mkdir()
+        script = make_script(TELLS.format(name), python, name=f"{name}/script.py")
+        own(script, f"{name}.py")
+        found.append(as_executed(keeper, script)[1] != "")
+    assert True in found
+    assert False in found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_module_that_comes_or_goes_counts_from_the_next_request_on(
+    version, make_keeper, make_script
+):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload("json")
+    script = make_script(TELLS.format("json"), python)
+    (script.parent / "json").mkdir()
+    for _ in range(3):
+        assert as_executed(keeper, script) == (b"False\n", "")
+        for name in ("json.py", "json/__init__.py"):
+            file = own(script, name)
+            out, why = as_executed(keeper, script)
+            assert out == b"True\n"
+            assert why
+            file.unlink()
+            for cached in script.parent.glob("**/*.pyc"):
+                cached.unlink()
+            assert as_executed(keeper, script) == (b"False\n", "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_directory_that_counts_is_the_one_a_link_leads_to(
+    version, make_keeper, make_script, tmp_path
+):
+    python = here(version)
+    keeper = make_keeper(python)
+    keeper.preload("json")
+    script = make_script(TELLS.format("json"), python)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.py"
+    link.symlink_to(script)
+    own(link, "json.py")
+    assert as_executed(keeper, link) == (b"False\n", "")
+    own(script, "json.py")
+    out, why = as_executed(keeper, link)
+    assert out == b"True\n"
+    assert why
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("flag", ["-I", "-P"])
+def test_a_directory_that_is_not_in_the_path_hides_nothing(version, flag, make_keeper, make_script):
+    python = here(version)
+    if subprocess.run([python, flag, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"Python {version} has no {flag}")
+    keeper = make_keeper(python, flag)
+    keeper.preload("json")
+    script = make_script(TELLS.format("json"), python, flag)
+    own(script, "json.py")
+    assert as_executed(keeper, script) == (b"False\n", "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_module_that_comes_into_pythonpath_makes_the_zygote_useless(
+    version, make_keeper, make_script, tmp_path
+):
+    python = here(version)
+    (tmp_path / "lib").mkdir()
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}/none:{tmp_path}/lib"}
+    keeper = make_keeper(python, environment=environment)
+    keeper.preload("json")
+    script = make_script(TELLS.format("json"), python)
+    assert as_executed(keeper, script) == (b"False\n", "")
+    (tmp_path / "lib" / "other.py").write_text(OWN)
+    assert as_executed(keeper, script) == (b"False\n", "")
+    (tmp_path / "lib" / "json.py").write_text(OWN)
+    out, why = as_executed(keeper, script)
+    assert out == b"True\n"
+    assert str(tmp_path / "lib" / "json.py") in why
+    while not keeper.changed:
+        keeper.hear()
+    later = make_keeper(python, environment=environment)
+    later.preload("json", "logging")
+    assert as_executed(later, script) == (b"True\n", "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("path", ["lib", "/nowhere:", ".:/nowhere"])
+def test_pythonpath_that_depends_on_the_directory_is_not_for_a_zygote(
+    version, path, make_keeper, make_script
+):
+    python = here(version)
+    keeper = make_keeper(python, environment=ENVIRONMENT | {"PYTHONPATH": path})
+    script = make_script(TELLS.format("mine"), python)
+    own(script, "lib/mine.py", "OWN = 'lib'\n")
+    _, why = as_executed(keeper, script)
+    assert "PYTHONPATH" in why
