@@ -10,6 +10,7 @@ from typing import cast
 from gateway.journal import visible
 from gateway.meter import BOUNDS, CLASSES
 
+INTERPRETERS_SHOWN = 50
 SITES_SHOWN = 50
 """Sites in the table: those with most requests. JSON has all of them."""
 
@@ -59,6 +60,10 @@ def text(status: _Row) -> str:
     if keepers:
         head = ("keeper", "process", "state", "scripts", "queue", "zygotes", "faults", "pools")
         lines += ["", *_table(head, keepers)]
+    ready = [row for keeper in _rows(status["keepers"]) for row in _interpreters(keeper)]
+    if ready:
+        head = ("interpreter", "process", "of", "served", "modules", "private", "shared", "idle")
+        lines += ["", *_table(head, ready[:INTERPRETERS_SHOWN])]
     sites = cast(Mapping[str, _Row], status["sites"])
     if sites:
         lines += ["", *_sites(sites)]
@@ -116,6 +121,22 @@ def _beside(row: _Row, use: str, limit: str) -> str:
     if type(row.get(use)) is not int:
         return "-"
     return f"{row[use]}/{_plain(row, limit)}"
+
+
+def _interpreters(keeper: _Row) -> Iterator[tuple[str, ...]]:
+    """Give the interpreters that a keeper has ready, and what memory each takes."""
+    for row in _rows(keeper.get("interpreters")):
+        name = " ".join(filter(None, (str(row.get("interpreter")), str(row.get("script") or ""))))
+        yield (
+            visible(name),
+            _plain(row, "pid"),
+            visible(str(keeper["user"])),
+            _plain(row, "served"),
+            _plain(row, "modules"),
+            _size(row.get("private")),
+            _size(row.get("shared")),
+            _time(_number(row.get("idle"))),
+        )
 
 
 def _faults(keeper: _Row) -> str:

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import asdict
 from resource import struct_rusage
 
 from gateway.journal import Copied, Journal
@@ -222,6 +223,7 @@ class Keeper:
             "zygotes": self._scripts.zygotes.count,
             "pools": self._pools.figures(),
             "faults": self._scripts.ledger.counts,
+            "interpreters": [asdict(each) for each in self._scripts.interpreters()],
         }
         try:
             fd = sealed(figures)

@@ -308,3 +308,27 @@ def test_status_is_answered_while_a_reload_is_under_way(daemon: Start, tmp_path:
     connection.request("GET", "/")
     assert connection.getresponse().read() == b"hello"
     connection.close()
+
+
+def test_status_shows_what_memory_an_interpreter_takes(
+    daemon: Start, tmp_path: Path, wait: Any
+) -> None:
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "a.cgi").write_text(
+        f"#!{sys.executable}\nimport json\nprint('Content-Type: text/plain\\n\\nran')\n"
+    )
+    (scripts / "a.cgi").chmod(0o755)
+    running = daemon(
+        f'[[site]]\nroot = "{scripts}"\n[[site.route]]\nmatch = "*.cgi"\ncgi = true\n'
+        'start = "warm"\n'
+    )
+    assert running.get("/a.cgi") == (200, b"ran\n")
+    done = ask("status", "--json", directory=tmp_path)
+    (keeper,) = json.loads(done.stdout)["keepers"]
+    (row,) = keeper["interpreters"]
+    assert (row["interpreter"], row["script"], row["served"]) == (sys.executable, "", 1)
+    assert row["private"] > 1 << 20
+    assert row["pid"] in running.children()[keeper["pid"]]
+    printed = ask("status", directory=tmp_path).stdout
+    assert re.search(rf"^{re.escape(sys.executable)}\s+{row['pid']}\s.*MiB", printed, re.MULTILINE)
