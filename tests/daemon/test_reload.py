@@ -79,10 +79,12 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         connection = self._new()
+        used = False
         while not self.over.is_set() and len(self.faults) < 5:
             try:
                 connection.request("GET", self.path)
                 answer = connection.getresponse()
+                used = self.keep
                 body = answer.read()
                 if answer.status != 200 or body not in self.wanted:
                     self.faults.append(f"{self.path}: {answer.status} {body[:200]!r}")
@@ -90,7 +92,11 @@ class Client(threading.Thread):
                 if not self.keep:
                     connection.close()
             except (OSError, http.client.HTTPException) as error:
-                self.faults.append(f"{self.path}: {error!r} after {self.served}")
+                # A kept connection may end at any time: who asks again on a new one loses nothing
+                # (RFC 9112 section 9.3.1), as long as nothing of an answer came.
+                if not (used and isinstance(error, http.client.RemoteDisconnected)):
+                    self.faults.append(f"{self.path}: {error!r} after {self.served}")
+                used = False
                 connection.close()
                 connection = self._new()
         connection.close()
