@@ -52,6 +52,10 @@ from gateway.process.post import send
 from gateway.process.running import LOOK, Run
 from gateway.process.spec import Exit, SpawnFailed
 
+FULL_FOR = 0.05
+"""Seconds for which a queue that was full is taken to be so: whoever floods one user costs the
+front a look at the clock for each request, and not an order with its pipes."""
+
 _BRIEF_MAX = 1000
 """Scripts that are remembered as brief; the names come from clients."""
 
@@ -93,6 +97,9 @@ class Attachment:
         """Those that are not watched, since the last look at them and since the one before."""
         self._older: list[Run] = []
         self._looking = False
+        self._full = ""
+        """Why the keeper takes no more orders, until then."""
+        self._full_until = 0.0
         self._outbox: deque[tuple[bytes, tuple[int, ...], Run | None]] = deque()
         """What the keeper had no room for yet, with descriptors that are ours to close."""
         self._descriptors = Descriptors.of(loop)
@@ -109,6 +116,8 @@ class Attachment:
         linger: float,
     ) -> Run:
         """As `RemoteKeeper.start`; raises Gone when the keeper did not get the order."""
+        if self.loop.time() < self._full_until:
+            raise SpawnFailed(0, "queue", self._full, 503)
         self._next = id = self._next + 1 & 0xFFFFFFFF
         data = Order(id, route, script, block, body or stdin is not None).encode()
         if len(data) > MESSAGE_MAX:
@@ -318,6 +327,8 @@ class Attachment:
                 run.started()
         elif isinstance(message, Failed):
             failed = SpawnFailed(message.errno, message.step, message.why, message.status)
+            if message.step == "queue":
+                self._full, self._full_until = message.why, self.loop.time() + FULL_FOR
             if (run := self._runs.pop(message.id, None)) is not None:
                 run.failed(failed)
             if (found := self._pools.get(message.id)) is not None and not found.done():

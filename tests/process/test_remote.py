@@ -557,6 +557,33 @@ def test_pool_of_a_file_and_its_state(kept: Any, run: RunLoop[Any]) -> None:
     run(exchange())
 
 
+def test_full_queue_is_believed_for_a_moment_without_another_order(run: RunLoop[Any]) -> None:
+    async def exchange() -> None:
+        liar = Liar()
+        remote = RemoteKeeper(liar.connect)
+        script = await remote.start("r", b"x", {})
+        order = await liar.order()
+        send(liar.ends[-1], Failed(order.id, 0, "queue", 503, "it is full").encode())
+        with pytest.raises(SpawnFailed, match="it is full"):
+            await script.stdout.read()
+        script.release()
+        before = len(os.listdir("/proc/self/fd"))
+        refused = 0
+        while refused == 0 or not select.select([liar.ends[-1]], [], [], 0)[0]:
+            try:
+                other = await remote.start("r", b"x", {})
+            except SpawnFailed as failed:
+                assert (failed.status, failed.why) == (503, "it is full")
+                assert len(os.listdir("/proc/self/fd")) == before
+                refused += 1
+        other.release()
+        assert refused
+        remote.close()
+        liar.close()
+
+    run(exchange())
+
+
 def test_leaving_keeper_hands_back_a_wish_for_a_pool(run: RunLoop[Any]) -> None:
     async def exchange() -> None:
         liar = Liar()
