@@ -29,6 +29,10 @@ APART = (
     "tests/fuzz",
     "tests/guests/test_zygote_perl.py",
     "tests/guests/test_zygote_python.py",
+    "tests/process/test_exactly_once.py",
+    "tests/process/test_identity_attack.py",
+    "tests/process/test_persistent.py",
+    "tests/process/test_persistent_perl.py",
     "tests/test_example_site.py",
 )
 """What drives real servers, programs and interpreters, or runs for long: once is enough."""

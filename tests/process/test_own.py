@@ -85,7 +85,7 @@ def test_one_protected_path_may_be_a_table() -> None:
         ("\n\nindex = 1", ".gateway.toml:3: index: must be a list in square brackets"),
         ('index = ["../x"]', "must be the name of a file that is not hidden"),
         ('index = [".htpasswd"]', "must be the name of a file that is not hidden"),
-        ('start = "fast"', 'start: must be "auto" or "warm" or "exec", not "fast"'),
+        ('start = "fast"', 'start: must be "auto" or "warm" or "exec" or "persistent", not "fast"'),
         ('[environment]\n"A=B" = "x"', "A=B: this cannot be the name of a variable"),
         ('[environment]\nA = 1', "A: must be a string in quotes, not 1"),
         ('[environment]\nA = "\\u0000"', "must not hold a NUL character"),
