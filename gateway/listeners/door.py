@@ -26,7 +26,7 @@ LOOK = 0.02
 somebody who has just connected may still ask."""
 TURNS = 8
 """Turns of the loop from what the kernel has accepted to what it has received: asyncio's own loop
-needs five of them, uvloop three."""
+needs five of them, uvloop two."""
 
 
 class Connection(Protocol):
