@@ -145,8 +145,13 @@ async def _serve(
     link.ready()
     message = await link.stopped
     end = loop.time() + (LAST_WORDS if message is None else message.drain)
+    # Where others take over they take the queues too.
+    stays = isinstance(message, Retire)
+    queues = [[] if stays else _queued(opened.socket) for opened in spec.listeners]
     for server in servers:
         server.close()
+    for queue, entrance, opened in zip(queues, entrances, spec.listeners, strict=True):
+        await _take(loop, door, entrance, opened, queue)
     if isinstance(message, Retire):
         await door.last_requests(min(LAST_REQUESTS, message.drain), link.hurry)
     await door.drain(max(0.0, end - loop.time()))
@@ -225,6 +230,38 @@ def _connections(via: Via, entrance: Entrance) -> Callable[[Door, Entrance], asy
     if via == "scgi":
         return ScgiConnection
     return http_connections(entrance)
+
+
+def _queued(listener: socket.socket) -> list[socket.socket]:
+    """Accept all who wait in the kernel's queue of a socket; it resets them once that is closed.
+
+    The loop accepts one in each of its turns, so in a busy front somebody waits there.
+    """
+    found: list[socket.socket] = []
+    listener.setblocking(False)
+    try:
+        while len(found) < BACKLOG:
+            found.append(listener.accept()[0])
+    except OSError:
+        pass  # nobody is left, or another front was faster, or this process has no descriptor
+    return found
+
+
+async def _take(
+    loop: asyncio.AbstractEventLoop,
+    door: Door,
+    entrance: Entrance,
+    opened: Opened,
+    accepted: Sequence[socket.socket],
+) -> None:
+    """Serve connections that the loop has not accepted itself."""
+    make = _connections(opened.via, entrance)
+    for client in accepted:
+        client.setblocking(False)
+        try:
+            await loop.connect_accepted_socket(lambda: make(door, entrance), client)
+        except OSError:
+            client.close()  # it is gone again
 
 
 async def _listen(

@@ -22,7 +22,11 @@ SERVER = b"gateway"
 LINES_MAX = 10
 """Lines a second about peers that break a protocol or may not connect."""
 LOOK = 0.02
-"""Seconds between two looks, when leaving, for answers that were not taken yet."""
+"""Seconds between two looks, when leaving, for answers that were not taken yet; also those in which
+somebody who has just connected may still ask."""
+TURNS = 8
+"""Turns of the loop from what the kernel has accepted to what it has received: asyncio's own loop
+needs five of them, uvloop two."""
 
 
 class Connection(Protocol):
@@ -150,6 +154,11 @@ class Door:
         """Let what runs finish for at most `seconds`, then end it."""
         self.draining = True
         end = self.loop.time() + seconds
+        # A connection that was accepted in this turn is not among ours yet, and its request, which
+        # the kernel may have already, is not seen. Turns are counted: this process may be held up.
+        await asyncio.sleep(min(LOOK, seconds))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for connection in tuple(self.connections):
             connection.drain()
         if self._tasks:

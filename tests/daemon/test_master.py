@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,42 @@ def test_running_request_is_finished_before_the_stop(
             answer += data
     assert answer.endswith(b"4\r\nend\n\r\n0\r\n\r\n")
     assert running.process.wait(10) == 0
+
+
+def test_stop_answers_those_whom_the_kernel_has_already_connected(
+    daemon: Start, tmp_path: Path, wait: Any
+) -> None:
+    page(tmp_path)
+    running = daemon(SCRIPTS)
+    (front,) = running.children()
+    with ExitStack() as stack:
+        os.kill(front, signal.SIGSTOP)  # as if it was busy: it accepts nobody
+        try:
+            clients = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 10))
+                for _ in range(8)
+            ]
+            for client in clients:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            before = _sockets(running.process.pid)
+            running.process.send_signal(signal.SIGTERM)
+            wait(lambda: _sockets(running.process.pid) < before, "the master has closed its own")
+        finally:
+            os.kill(front, signal.SIGCONT)
+        for client in clients:
+            answer = b""
+            while data := client.recv(4096):
+                answer += data
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"\r\n\r\nhello")
+    assert running.process.wait(10) == 0
+
+
+def _sockets(pid: int) -> int:
+    """Return how many sockets a process has."""
+    directory = f"/proc/{pid}/fd"
+    links = [os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)]
+    return sum(link.startswith("socket:") for link in links)
 
 
 def _listens(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -509,6 +510,20 @@ def test_drain_finishes_what_runs_and_closes_what_is_idle(serve: Any) -> None:
             await leaving
 
     serve(handler, test)
+
+
+def test_drain_answers_who_was_connected_in_the_same_turn(serve: Any) -> None:
+    async def test(listener: Any) -> None:
+        # Without a turn of the loop: the kernel has connection and request, the listener neither.
+        with socket.create_connection(("127.0.0.1", listener.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await listener.door.drain(5.0)
+            client.setblocking(False)
+            answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nConnection: close\r\n" in answer
+
+    serve(lambda request: Ready(OK), test)
 
 
 def test_what_runs_after_the_drain_is_ended(serve: Any) -> None:
