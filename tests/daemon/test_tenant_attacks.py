@@ -1,0 +1,98 @@
+"""What a tenant that means harm tries on the whole daemon, with real accounts and processes."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become tenants")
+
+ID = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nid -u\n"
+RELAY = "#!/bin/sh\nexec /usr/bin/python3 worker.py hello:application\n"
+HELLO = """import os
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getuid()} {environ['SCRIPT_NAME']}".encode()]
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every account may pass through, as pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="gateway-attacks-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def hosting(daemon: Any, place: Path, tenant: Any) -> Callable[..., Any]:
+    """Return a function that starts a daemon with tenants."""
+
+    def start(more: str = "", sites: str = "", head: str = "", **others: Any) -> Any:
+        text = (
+            f'{head}[tenants]\nuserdir = "{tenant.home.parent}/*/public_html"\n'
+            f"min_uid = 100\nmin_gid = 100\n{more}\n"
+        )
+        return daemon(sites, head=text, server='user = "nobody"\n', tmp_path=place, **others)
+
+    return start
+
+
+def pages(account: Any, **programs: str) -> Path:
+    """Give an account pages and programs, a "_" in their names being a dot."""
+    directory: Path = account.directory("public_html")
+    for name, text in {"id_cgi": ID, **programs}.items():
+        account.script(f"public_html/{name.replace('_', '.')}", text)
+    return directory
+
+
+def of_uid(daemon: Any, uid: int) -> list[int]:
+    """Return the keepers of an account."""
+    return [
+        pid
+        for pid in daemon.children()
+        if os.stat(f"/proc/{pid}/task").st_uid == uid or uid_of(pid) == uid
+    ]
+
+
+def uid_of(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
+
+
+def sockets(daemon: Any, account: Any) -> list[Path]:
+    """Return the sockets of an account's FastCGI programs."""
+    below = daemon.directory / "run" / "pools" / "1" / account.name
+    return [path for path in below.rglob("*") if path.is_socket()]
+
+
+def test_nobodys_requests_reach_anothers_workers_through_a_link_for_a_socket(
+    hosting: Any, tenant: Any, attacker: Any
+) -> None:
+    worker = Path("gateway/guests/worker.py").resolve().read_text()
+    for account in (tenant, attacker):
+        pages(account, app_fcgi=RELAY, hello_py=HELLO, worker_py=worker)
+    daemon = hosting()
+    for account in (tenant, attacker):
+        answer = (200, f"{account.uid} /~{account.name}/app.fcgi".encode())
+        assert daemon.get(f"/~{account.name}/app.fcgi") == answer
+    (victims,), (own,) = sockets(daemon, tenant), sockets(daemon, attacker)
+    subprocess.run(
+        ["/bin/ln", "-sfn", str(victims), str(own)],
+        user=attacker.uid,
+        group=attacker.gid,
+        check=True,
+    )
+    status, body = daemon.get(f"/~{attacker.name}/app.fcgi")
+    assert (status, str(tenant.uid).encode() in body) == (503, False)
+    assert f"account {tenant.uid}" in daemon.log()
+    answer = (200, f"{tenant.uid} /~{tenant.name}/app.fcgi".encode())
+    assert daemon.get(f"/~{tenant.name}/app.fcgi") == answer
