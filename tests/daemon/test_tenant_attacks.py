@@ -96,3 +96,30 @@ def test_nobodys_requests_reach_anothers_workers_through_a_link_for_a_socket(
     assert f"account {tenant.uid}" in daemon.log()
     answer = (200, f"{tenant.uid} /~{tenant.name}/app.fcgi".encode())
     assert daemon.get(f"/~{tenant.name}/app.fcgi") == answer
+
+
+def test_a_deep_tree_in_the_directory_of_its_sockets_stops_neither_reload_nor_end(
+    hosting: Any, tenant: Any, other: Any, wait: Any
+) -> None:
+    dig = "#!/usr/bin/python3\nimport os, sys\nos.chdir(sys.argv[1])\n"
+    dig += "for _ in range(2500):\n    os.mkdir('d')\n    os.chdir('d')\n"
+    for account in (tenant, other):
+        pages(account)
+    daemon = hosting()
+    for account in (tenant, other):
+        assert daemon.get(f"/~{account.name}/id.cgi")[0] == 200
+    below = daemon.directory / "run" / "pools" / "1" / tenant.name
+    script = tenant.script("dig.py", dig)
+    subprocess.run([str(script), str(below)], user=tenant.uid, group=tenant.gid, check=True)
+    settings = daemon.directory / "gateway.toml"
+    settings.write_text(settings.read_text().replace("[tenants]", "[tenants]\nqueue = 3"))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait(lambda: "settings read again" in daemon.log(), "the settings are read again")
+    wait(lambda: not below.exists(), "the directory of the old settings is gone")
+    assert daemon.get(f"/~{other.name}/id.cgi")[0] == 200
+    subprocess.run(
+        [str(script), str(daemon.directory / "run" / "pools" / "2" / other.name)], check=True
+    )
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log()
+    assert not (daemon.directory / "run" / "pools").exists()
