@@ -123,3 +123,53 @@ def test_a_deep_tree_in_the_directory_of_its_sockets_stops_neither_reload_nor_en
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.log()
     assert not (daemon.directory / "run" / "pools").exists()
+
+
+def wedged(daemon: Any, account: Any) -> int:
+    """Have an account stop its own keeper as a script of it can, and return that one's number."""
+    (keeper,) = of_uid(daemon, account.uid)
+    subprocess.run(
+        ["/bin/kill", "-STOP", str(keeper)], user=account.uid, group=account.gid, check=True
+    )
+    return keeper
+
+
+def ask_and_leave(port: int, path: str, times: int) -> None:
+    """Begin requests, some at a time, and go without an answer."""
+    text = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    for _ in range(times // 50):
+        socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(50)]
+        for sock in socks:
+            sock.sendall(text)
+        for sock in socks:
+            sock.close()
+
+
+def front_of(daemon: Any) -> int:
+    """Return the number of the one front."""
+    return next(pid for pid in daemon.children() if uid_of(pid) == 65534)
+
+
+def test_a_stopped_keeper_costs_a_front_few_descriptors_and_others_nothing(
+    hosting: Any, tenant: Any, other: Any, wait: Any
+) -> None:
+    for account in (tenant, other):
+        pages(account)
+    daemon = hosting()
+    path = f"/~{tenant.name}/id.cgi"
+    assert daemon.get(path)[0] == 200
+    front = front_of(daemon)
+    keeper = wedged(daemon, tenant)
+    ask_and_leave(daemon.port, path, 1000)
+    waiting = [socket.create_connection(("127.0.0.1", daemon.port), 10) for _ in range(300)]
+    for sock in waiting:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert daemon.get(f"/~{other.name}/id.cgi")[0] == 200
+    # The last ones are refused at once, because too many wait already.
+    assert waiting[-1].recv(65536).startswith(b"HTTP/1.1 503 ")
+    assert "takes nothing" in daemon.log()
+    for sock in waiting:
+        sock.close()
+    wait(lambda: len(os.listdir(f"/proc/{front}/fd")) < 100, "the front has let go of all")
+    os.kill(keeper, signal.SIGCONT)
+    wait(lambda: daemon.get(path)[0] == 200, "the tenant is served again")
