@@ -22,7 +22,6 @@ from gateway.process.mastering import (
     KeeperAt,
     LogsAt,
     NoKeeper,
-    Stop,
 )
 from gateway.process.spec import SpawnFailed
 
@@ -72,8 +71,7 @@ class Introducing:
             return self._start_keeper(user, generation, frozenset((name,)))
         if name in seat.names or settings.tenants is None or settings.tenants.sandbox == "none":
             return seat.keeper
-        seat.keeper.leaving = True
-        tell(seat.keeper, Stop(settings.limits.drain))
+        self._generations.dismiss(seat.keeper, settings.limits.drain)
         seat.keeper = None
         return self._start_keeper(user, generation, seat.names | {name})
 

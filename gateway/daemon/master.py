@@ -31,7 +31,7 @@ from gateway.daemon import tenantlogs
 from gateway.daemon.commands import Commands
 from gateway.daemon.control import Control
 from gateway.daemon.figures import Census
-from gateway.daemon.generations import Child, Generation, Generations, Seat, tell
+from gateway.daemon.generations import Child, Generation, Generations, Seat
 from gateway.daemon.groups import Groups
 from gateway.daemon.introducing import Introducing
 from gateway.daemon.leaving import Leaving
@@ -52,7 +52,6 @@ from gateway.process.mastering import (
     Figures,
     Idle,
     Ready,
-    Stop,
     Unborn,
     WantKeeper,
     WantLogs,
@@ -377,8 +376,7 @@ class Master:
         elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
                 self.generations.vacate(child)
-                child.leaving = True
-                tell(child, Stop(0.0))
+                self.generations.dismiss(child, 0.0)
         else:
             self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
 

@@ -25,7 +25,6 @@ from gateway.listeners.sockets import Inherited
 from gateway.process.mastering import (
     FrontLogs,
     Retire,
-    Stop,
 )
 from gateway.process.mastering import (
     Logs as KeeperLogs,
@@ -261,8 +260,7 @@ class Reloading:
         for seat in self._generations.unused(over):
             keeper, seat.keeper = seat.keeper, None
             if keeper is not None:
-                keeper.leaving = True
-                tell(keeper, Stop(0.0))
+                self._generations.dismiss(keeper, 0.0)
         for pools in {over.pools, *(seat.pools for seat in over.seats.values())}:
             if not self._generations.holds(pools):
                 self._clearing.begin(pools)

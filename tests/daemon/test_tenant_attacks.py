@@ -173,3 +173,23 @@ def test_a_stopped_keeper_costs_a_front_few_descriptors_and_others_nothing(
     wait(lambda: len(os.listdir(f"/proc/{front}/fd")) < 100, "the front has let go of all")
     os.kill(keeper, signal.SIGCONT)
     wait(lambda: daemon.get(path)[0] == 200, "the tenant is served again")
+
+
+def test_a_stopped_keeper_does_not_outlive_the_settings_that_it_was_for(
+    hosting: Any, tenant: Any, other: Any, wait: Any
+) -> None:
+    for account in (tenant, other):
+        pages(account)
+    daemon = hosting(head='[limits]\ngrace = "1 s"\ndrain = "2 s"\n')
+    path = f"/~{tenant.name}/id.cgi"
+    assert daemon.get(path)[0] == 200
+    keeper = wedged(daemon, tenant)
+    settings = daemon.directory / "gateway.toml"
+    settings.write_text(settings.read_text().replace("[tenants]", "[tenants]\nqueue = 3"))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait(lambda: "settings read again" in daemon.log(), "the settings are read again")
+    assert daemon.get(path)[0] == 200  # by another keeper
+    wait(lambda: keeper not in daemon.children(), "the old keeper is gone")
+    assert f"keeper {tenant.name} does not leave; it is killed" in daemon.log()
+    wedged(daemon, tenant)
+    assert daemon.stop() == 0
