@@ -135,8 +135,13 @@ class Generations:
         return [*coming, self.serving, *reversed(self.retired)]
 
     def of(self, front: Child) -> Generation:
-        """Return the generation of a front."""
-        return next(each for each in self.every() if each.number == front.generation)
+        """Return the generation of a front.
+
+        One that never came to serve has none any more, and can have asked before it is gone: for
+        that, the one that serves.
+        """
+        mine = (each for each in self.every() if each.number == front.generation)
+        return next(mine, self.serving)
 
     def promote(self) -> Generation:
         """Let the coming one serve; return the one that did."""

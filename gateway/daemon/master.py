@@ -319,7 +319,7 @@ class Master:
         for child in self.restarts.take():
             try:
                 self._start_again(child)
-            except OSError as error:  # no descriptor, no process: there may be one soon
+            except (OSError, KeyError) as error:  # no descriptor, no account: there may be one soon
                 self.journal.write("error", f"{child.name} cannot be started: {error}")
                 child.born = time.monotonic()
                 self.restarts.again(child)

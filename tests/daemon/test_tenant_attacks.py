@@ -193,3 +193,21 @@ def test_a_stopped_keeper_does_not_outlive_the_settings_that_it_was_for(
     assert f"keeper {tenant.name} does not leave; it is killed" in daemon.log()
     wedged(daemon, tenant)
     assert daemon.stop() == 0
+
+
+def test_an_account_that_is_gone_costs_the_daemon_nothing(
+    hosting: Any, make_account: Any, tenant: Any, place: Path, wait: Any
+) -> None:
+    pages(tenant)
+    (place / "a.cgi").write_text(ID)
+    (place / "a.cgi").chmod(0o755)
+    name = f"gwx{os.getpid()}"
+    subprocess.run(["useradd", "-M", "-U", "-s", "/bin/sh", name], check=True)
+    site = f'[[site]]\nhosts = ["a.example"]\nroot = "{place}"\nuser = "{name}"\n'
+    try:
+        daemon = hosting(sites=site + '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n')
+    finally:
+        subprocess.run(["userdel", "-f", name], check=True)
+    assert daemon.get("/a.cgi", "a.example")[0] == 503
+    assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 200
+    assert name in daemon.log()
