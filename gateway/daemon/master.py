@@ -67,6 +67,10 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGHUP,
 )
+ORPHANS = 5.0
+"""Seconds in which what a killed keeper left must be gone when the daemon leaves."""
+ORPHANS_PAUSE = 0.01
+"""Seconds between two looks at that."""
 
 
 class Master:
@@ -158,6 +162,7 @@ class Master:
             self.census.sweep()
             self.control.sweep()
             self.leaving.sweep()
+        self._end_last_orphans()
         self.control.close()
         self.groups.close()
         return 0
@@ -293,6 +298,13 @@ class Master:
         When such a process ends its own children come here in turn, and SIGCHLD says so.
         """
         orphans.signal_children(signal.SIGKILL, {os.getpgrp(), *self.children})
+
+    def _end_last_orphans(self) -> None:
+        """The last keeper is gone: end what it left, and what comes here when that ends."""
+        end = time.monotonic() + ORPHANS
+        while orphans.signal_children(signal.SIGKILL, {os.getpgrp()}) and time.monotonic() < end:
+            time.sleep(ORPHANS_PAUSE)  # nobody is served any more
+            self._reap()
 
     def _buried(self, child: Child, code: int) -> None:
         self.census.last_words(child, self.inbox)

@@ -195,6 +195,55 @@ def test_a_stopped_keeper_does_not_outlive_the_settings_that_it_was_for(
     assert daemon.stop() == 0
 
 
+LEFT = """#!/usr/bin/python3
+import os, signal, sys, time
+def below(depth):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.setsid()
+    if depth and os.fork() == 0:
+        below(depth - 1)
+    held = b"x" * (20 << 20)  # takes a while to give back, so that none is gone at once
+    if not depth:
+        open(os.environ["DOCUMENT_ROOT"] + "/ready", "w").close()
+    time.sleep(1000)
+if os.fork() == 0:
+    os.close(1), os.close(2)
+    below(12)
+print("Content-Type: text/plain\\n")
+"""
+
+
+def test_the_daemon_leaves_nothing_of_a_keeper_that_it_has_to_kill(
+    daemon: Any, place: Path, tenant: Any, wait: Any
+) -> None:
+    home = pages(tenant, left_cgi=LEFT)
+    # Without [tenants] there is no control group that would end all of them at once.
+    site = f'[[site]]\nhosts = ["a.example"]\nroot = "{home}"\nuser = "{tenant.name}"\n'
+    running = daemon(
+        site + '[[site.route]]\nmatch = "*.cgi"\ncgi = true\n',
+        head='[limits]\ngrace = "1 s"\ndrain = "1 s"\n',
+        server='user = "nobody"\n',
+        tmp_path=place,
+    )
+    assert running.get("/left.cgi", "a.example")[0] == 200
+    wait((home / "ready").exists, "all of them run")
+    wedged(running, tenant)
+    assert running.stop() == 0
+    assert processes(tenant.uid) == []
+
+
+def processes(uid: int) -> list[int]:
+    """Return all processes of an account."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                found += [int(name)] if uid_of(int(name)) == uid else []
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+    return found
+
+
 def test_an_account_that_is_gone_costs_the_daemon_nothing(
     hosting: Any, make_account: Any, tenant: Any, place: Path, wait: Any
 ) -> None:
