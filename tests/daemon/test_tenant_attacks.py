@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from gateway.process.channel import environment_block
+from gateway.process.examine import Root
+from gateway.process.spec import ScriptRoot
+
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become tenants")
 
 ID = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nid -u\n"
@@ -260,3 +264,18 @@ def test_an_account_that_is_gone_costs_the_daemon_nothing(
     assert daemon.get("/a.cgi", "a.example")[0] == 503
     assert daemon.get(f"/~{tenant.name}/id.cgi")[0] == 200
     assert name in daemon.log()
+
+
+def test_what_asks_cannot_name_where_a_tenants_programs_load_from(
+    place: Path,
+) -> None:
+    # What a front that was taken over would send, to the part of the keeper that takes it.
+    sent = {b"HOME": b"/tmp", b"XDG_CONFIG_HOME": b"/tmp", b"GIT_DIR": b"/tmp", b"HTTP_X": b"1"}
+    ours = {b"HOME": b"/srv/home"}
+    tenants = Root(ScriptRoot(root=bytes(place), tenant=True, environment=ours))
+    for block in (environment_block(sent), environment_block(sent)):  # the names are remembered
+        entries = tenants.entries(block)
+        assert sorted(entries)[:2] == [b"HOME=/srv/home", b"HTTP_X=1"]
+        assert len(entries) == 3  # and PATH
+    others = Root(ScriptRoot(root=bytes(place)))
+    assert {b"HOME=/tmp", b"GIT_DIR=/tmp"} <= set(others.entries(environment_block(sent)))
