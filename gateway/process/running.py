@@ -47,8 +47,8 @@ class Run:
     """
 
     __slots__ = (
-        "_channel", "_exited", "_failure", "id", "_lingering", "_queued", "_released",
-        "_settling", "_turn", "blame", "brief", "exit", "name", "patience", "stderr", "stdin",
+        "_channel", "_exited", "_failure", "_lingering", "_queued", "_released",
+        "_settling", "_turn", "blame", "brief", "exit", "id", "name", "patience", "stderr", "stdin",
         "stdout", "wait",
     )  # fmt: skip
 
