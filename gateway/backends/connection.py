@@ -8,7 +8,10 @@ request body closes, and then our write fails (EPIPE) while its answer is still 
 """
 
 import asyncio
+import errno
+import os
 import socket
+import struct
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -22,6 +25,8 @@ RECEIVE = 65536
 BACKLOG_FIRST, BACKLOG_MOST = 0.005, 0.1
 """Seconds between attempts when a Unix socket's backlog is full; they double from one to the
 other."""
+
+_CREDENTIALS = struct.Struct("=3i")  # struct ucred: pid, uid, gid
 
 
 class Connection:
@@ -199,25 +204,30 @@ class Connection:
             self._writer.set_result(None)
 
 
-async def connect(address: Address, patience: float) -> Connection:
-    """Open a connection. Raises OSError (TimeoutError after `patience` seconds)."""
-    if address.path and (sock := _try_unix(address.path)) is not None:
+async def connect(address: Address, patience: float, *, owned: bool = False) -> Connection:
+    """Open a connection. Raises OSError (TimeoutError after `patience` seconds).
+
+    With `owned` a Unix socket must be listened on by the owner of the directory that it is in.
+    """
+    if address.path and (sock := _try_unix(address.path, owned)) is not None:
         return Connection(sock, address)
     # A timeout needs a task, and an exchange gets one only when it first waits.
     await asyncio.sleep(0)
     async with asyncio.timeout(patience):
         if address.path:
-            return Connection(await _connect_unix(address.path), address)
+            return Connection(await _connect_unix(address.path, owned), address)
         return Connection(await _connect_tcp(address.host, address.port), address)
 
 
-def _try_unix(path: str) -> socket.socket | None:
+def _try_unix(path: str, owned: bool) -> socket.socket | None:
     """Connect to a Unix socket; None when its backlog has no place."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected = False
     try:
         sock.setblocking(False)
         sock.connect(path)
+        if owned:
+            _see_who_listens(sock, path)
         connected = True
         return sock
     except BlockingIOError:
@@ -227,13 +237,28 @@ def _try_unix(path: str) -> socket.socket | None:
             sock.close()
 
 
-async def _connect_unix(path: str) -> socket.socket:
+def _see_who_listens(sock: socket.socket, path: str) -> None:
+    """Raise PermissionError unless the directory's owner listens at the other end.
+
+    The owner can put a link in the place of its socket, and we may connect where it may not: to
+    the workers of somebody else, who would take its requests for ours (unix(7), SO_PEERCRED: who
+    called listen). Whose the directory is, the master decides, in one that only root can write.
+    """
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(raw)
+    owner = os.stat(os.path.dirname(path)).st_uid
+    if uid != owner:
+        why = f"account {uid} listens there, and not account {owner}, whose directory it is"
+        raise PermissionError(errno.EPERM, why)
+
+
+async def _connect_unix(path: str, owned: bool) -> socket.socket:
     """Connect to a Unix socket, waiting for a place in its backlog.
 
     The event loops take the EAGAIN of a full backlog for EINPROGRESS, so the call is made here.
     """
     pause = BACKLOG_FIRST
-    while (sock := _try_unix(path)) is None:
+    while (sock := _try_unix(path, owned)) is None:
         await asyncio.sleep(pause)
         pause = min(BACKLOG_MOST, pause * 2)
     return sock

@@ -65,7 +65,7 @@ class FileWorkers:
 
     def _make(self, socket: bytes, name: str) -> FastCgi:
         pool: Pool[Connection, Waiter] = Pool((Address(path=os.fsdecode(socket)),), CAPACITY)
-        supply = Supply(name, pool, self.journal)
+        supply = Supply(name, pool, self.journal, owned=True)
         return FastCgi(
             self.settings, supply, self.journal, down=lambda: self.keeper.pool_state(name)
         )

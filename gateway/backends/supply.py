@@ -26,8 +26,17 @@ class Waiter:
 class Supply:
     """The connections of one front to one pool; several routes may share it."""
 
-    def __init__(self, name: str, pool: Pool[Connection, Waiter], journal: Journal) -> None:
+    def __init__(
+        self,
+        name: str,
+        pool: Pool[Connection, Waiter],
+        journal: Journal,
+        *,
+        owned: bool = False,
+    ) -> None:
+        """`owned` says that the workers are a keeper's: see `connect`."""
         self.name = name
+        self._owned = owned
         self.pool = pool
         self.journal = journal
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +105,7 @@ class Supply:
         while isinstance(decision, Open):
             address = decision.address
             try:
-                connection = await connect(address, patience)
+                connection = await connect(address, patience, owned=self._owned)
                 self.pool.reached(address)
                 return connection
             except OSError as error:

@@ -227,7 +227,8 @@ class Parts:
     ) -> Supply:
         if (user, name) not in self.supplies:
             pool: Pool[Connection, Waiter] = Pool(addresses, settings.capacity, settings.ahead)
-            self.supplies[user, name] = Supply(name, pool, self.journal)
+            owned = not settings.connect
+            self.supplies[user, name] = Supply(name, pool, self.journal, owned=owned)
         return self.supplies[user, name]
 
     def _stream(self, route: RouteSettings, *, keep: bool) -> StreamSettings:

@@ -2,11 +2,12 @@
 fronts still finish, and one that is on its way.
 
 Decides which keeper serves the fronts of which generation: one whose `KeeperSpec` would be the same
-stays, whatever else has changed. Starts, tells and ends nothing: that is the master's.
+stays, whatever else has changed. Starts and ends nothing: that is the master's.
 """
 
 import math
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,12 @@ from gateway.daemon.openings import Opened
 from gateway.process.channel import (
     Message,
 )
+from gateway.process.mastering import Stop
 from gateway.process.post import send
 from gateway.process.spec import KeeperSpec
+
+LATE = 5.0
+"""Seconds beyond drain and grace after which a keeper that was told to leave is killed."""
 
 FIXED = (
     ("user", "logs and sockets are that account's"),
@@ -111,6 +116,18 @@ class Generations:
         self.coming: Generation | None = None
         """The one that a reload has begun to start."""
         self.retired: list[Generation] = []
+        self.dismissed: list[tuple[float, Child]] = []
+        """Keepers that were told to leave, and when they must have left."""
+
+    def dismiss(self, keeper: Child, drain: float) -> None:
+        """Tell a keeper to leave, `drain` seconds from now at the latest.
+
+        Whose it is may have stopped it (SIGSTOP), so there is an end to that.
+        """
+        keeper.leaving = True
+        due = time.monotonic() + drain + self.serving.settings.limits.grace + LATE
+        self.dismissed.append((due, keeper))
+        tell(keeper, Stop(drain))
 
     def every(self) -> list[Generation]:
         """Return all, the newest first."""
@@ -118,8 +135,13 @@ class Generations:
         return [*coming, self.serving, *reversed(self.retired)]
 
     def of(self, front: Child) -> Generation:
-        """Return the generation of a front."""
-        return next(each for each in self.every() if each.number == front.generation)
+        """Return the generation of a front.
+
+        One that never came to serve has none any more, and can have asked before it is gone: for
+        that, the one that serves.
+        """
+        mine = (each for each in self.every() if each.number == front.generation)
+        return next(mine, self.serving)
 
     def promote(self) -> Generation:
         """Let the coming one serve; return the one that did."""

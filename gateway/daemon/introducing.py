@@ -22,7 +22,6 @@ from gateway.process.mastering import (
     KeeperAt,
     LogsAt,
     NoKeeper,
-    Stop,
 )
 from gateway.process.spec import SpawnFailed
 
@@ -39,8 +38,9 @@ class Introducing:
         self._leaving = leaving
         self._journal = journal
         self._start_keeper = start_keeper
-        self._waiting: dict[int, list[tuple[Child, str]]] = {}
-        """Process number of a keeper that is being born -> fronts, and by what name they asked."""
+        self._waiting: dict[int, dict[tuple[int, str], Child]] = {}
+        """Process number of a keeper that is being born -> fronts, and by what name they asked;
+        each once, however often it asks."""
 
     def keeper(self, front: Child, name: str) -> None:
         """Give a front a channel to the keeper of a user or tenant, which is started if need be."""
@@ -49,15 +49,16 @@ class Introducing:
         except SpawnFailed as failed:
             tell(front, NoKeeper(name, failed.status, failed.why))
             return
-        except OSError as error:
-            why = f"no keeper of {name} can be started: {error.strerror or error}"
+        except (OSError, KeyError) as error:  # KeyError: an account that is there no more
+            text = error.strerror if isinstance(error, OSError) else error.args[0]
+            why = f"no keeper of {name} can be started: {text or error}"
             self._journal.write("error", why)
             tell(front, NoKeeper(name, 503, why))
             return
         if kept.ready:
             self._attach(kept, front, name)
         else:
-            self._waiting.setdefault(kept.pid, []).append((front, name))
+            self._waiting.setdefault(kept.pid, {})[front.pid, name] = front
 
     def _keeper(self, generation: Generation, name: str) -> Child:
         """Return a keeper that runs, or is being born. Raises SpawnFailed and OSError."""
@@ -72,20 +73,19 @@ class Introducing:
             return self._start_keeper(user, generation, frozenset((name,)))
         if name in seat.names or settings.tenants is None or settings.tenants.sandbox == "none":
             return seat.keeper
-        seat.keeper.leaving = True
-        tell(seat.keeper, Stop(settings.limits.drain))
+        self._generations.dismiss(seat.keeper, settings.limits.drain)
         seat.keeper = None
         return self._start_keeper(user, generation, seat.names | {name})
 
     def born(self, keeper: Child) -> None:
         """A keeper takes orders now."""
         keeper.ready = True
-        for front, name in self._waiting.pop(keeper.pid, ()):
+        for (_, name), front in self._waiting.pop(keeper.pid, {}).items():
             self._attach(keeper, front, name)
 
     def unborn(self, keeper: Child, why: str) -> None:
         """A keeper cannot become what it should."""
-        for front, name in self._waiting.pop(keeper.pid, ()):
+        for (_, name), front in self._waiting.pop(keeper.pid, {}).items():
             tell(front, NoKeeper(name, 503, f"the keeper of {name} cannot start: {why}"))
 
     def ended(self, child: Child) -> None:

@@ -1,6 +1,7 @@
 """How the daemon leaves: fronts first, then the keepers, then what does not leave by itself.
 
-Decides that the first word lets what runs finish and the second one does not.
+Decides that the first word lets what runs finish and the second one does not, and that keepers that
+were told to leave before are killed when their time is over.
 """
 
 import math
@@ -54,15 +55,32 @@ class Leaving:
 
     def due(self) -> float:
         """Return when `sweep` has something to do; infinity for never."""
-        return self._deadline
+        return min((due for due, _ in self._generations.dismissed), default=self._deadline)
 
     def sweep(self) -> None:
         """Go on with it, if it has begun."""
         if not self.begun:
+            self._end_dismissed()
             return
+        self._generations.dismissed.clear()  # one deadline is for all from now
         self._stop_keepers_when_alone()
         if time.monotonic() >= self._deadline:
             for child in self._children.values():
-                self._journal.write("error", f"{child.name} does not leave; it is killed")
-                os.kill(child.pid, signal.SIGKILL)
+                self._kill(child)
             self._deadline = time.monotonic() + 1.0
+
+    def _end_dismissed(self) -> None:
+        """Kill the keepers that were told to leave, and are still there."""
+        dismissed = self._generations.dismissed
+        now = time.monotonic()
+        for each in list(dismissed):
+            due, keeper = each
+            if self._children.get(keeper.pid) is not keeper:
+                dismissed.remove(each)
+            elif now >= due:
+                dismissed.remove(each)
+                self._kill(keeper)
+
+    def _kill(self, child: Child) -> None:
+        self._journal.write("error", f"{child.name} does not leave; it is killed")
+        os.kill(child.pid, signal.SIGKILL)

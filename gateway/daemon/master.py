@@ -31,7 +31,7 @@ from gateway.daemon import tenantlogs
 from gateway.daemon.commands import Commands
 from gateway.daemon.control import Control
 from gateway.daemon.figures import Census
-from gateway.daemon.generations import Child, Generation, Generations, Seat, tell
+from gateway.daemon.generations import Child, Generation, Generations, Seat
 from gateway.daemon.groups import Groups
 from gateway.daemon.introducing import Introducing
 from gateway.daemon.leaving import Leaving
@@ -52,7 +52,6 @@ from gateway.process.mastering import (
     Figures,
     Idle,
     Ready,
-    Stop,
     Unborn,
     WantKeeper,
     WantLogs,
@@ -68,6 +67,10 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGHUP,
 )
+ORPHANS = 5.0
+"""Seconds in which what a killed keeper left must be gone when the daemon leaves."""
+ORPHANS_PAUSE = 0.01
+"""Seconds between two looks at that."""
 
 
 class Master:
@@ -159,6 +162,7 @@ class Master:
             self.census.sweep()
             self.control.sweep()
             self.leaving.sweep()
+        self._end_last_orphans()
         self.control.close()
         self.groups.close()
         return 0
@@ -295,6 +299,13 @@ class Master:
         """
         orphans.signal_children(signal.SIGKILL, {os.getpgrp(), *self.children})
 
+    def _end_last_orphans(self) -> None:
+        """The last keeper is gone: end what it left, and what comes here when that ends."""
+        end = time.monotonic() + ORPHANS
+        while orphans.signal_children(signal.SIGKILL, {os.getpgrp()}) and time.monotonic() < end:
+            time.sleep(ORPHANS_PAUSE)  # nobody is served any more
+            self._reap()
+
     def _buried(self, child: Child, code: int) -> None:
         self.census.last_words(child, self.inbox)
         if child.control in self.selector.get_map():
@@ -320,7 +331,7 @@ class Master:
         for child in self.restarts.take():
             try:
                 self._start_again(child)
-            except OSError as error:  # no descriptor, no process: there may be one soon
+            except (OSError, KeyError) as error:  # no descriptor, no account: there may be one soon
                 self.journal.write("error", f"{child.name} cannot be started: {error}")
                 child.born = time.monotonic()
                 self.restarts.again(child)
@@ -377,8 +388,7 @@ class Master:
         elif isinstance(message, Idle) and child.user:
             if message.attached == child.attached:
                 self.generations.vacate(child)
-                child.leaving = True
-                tell(child, Stop(0.0))
+                self.generations.dismiss(child, 0.0)
         else:
             self.journal.write("error", f"{child.name} sent {type(message).__name__}: not its part")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.config.keepers import pools_of, users
 from gateway.config.load import SettingsFile
 from gateway.config.settings import Settings
+from gateway.daemon.clearing import Clearing
 from gateway.daemon.generations import Child, Generation, Generations, fixed, tell
 from gateway.daemon.openings import Opened, leave, renewed, set_rights
 from gateway.daemon.runtime import Logs, Runtime, open_logs
@@ -24,7 +25,6 @@ from gateway.listeners.sockets import Inherited
 from gateway.process.mastering import (
     FrontLogs,
     Retire,
-    Stop,
 )
 from gateway.process.mastering import (
     Logs as KeeperLogs,
@@ -71,6 +71,8 @@ class Reloading:
         self._start_front = start_front
         self._start_keeper = start_keeper
         self._number = 1
+        self._clearing = Clearing()
+        """Directories of generations that nobody uses any more."""
         self._fresh: Logs | None = None
         """The logs of the coming generation."""
         self._began = 0.0
@@ -258,18 +260,19 @@ class Reloading:
         for seat in self._generations.unused(over):
             keeper, seat.keeper = seat.keeper, None
             if keeper is not None:
-                keeper.leaving = True
-                tell(keeper, Stop(0.0))
+                self._generations.dismiss(keeper, 0.0)
         for pools in {over.pools, *(seat.pools for seat in over.seats.values())}:
             if not self._generations.holds(pools):
-                self._runtime.forget(pools)
+                self._clearing.begin(pools)
 
     def due(self) -> float:
         """Return the moment of the next deadline; infinity for none."""
-        return min(each.deadline for each in self._generations.every())
+        deadlines = (each.deadline for each in self._generations.every())
+        return min(self._clearing.due(), *deadlines)
 
     def sweep(self) -> None:
         """Do what is due."""
+        self._clearing.sweep()
         now = time.monotonic()
         coming = self._generations.coming
         if coming is not None and now >= coming.deadline:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 from gateway.config.keepers import pools_path
 from gateway.config.settings import LogSettings, Settings
+from gateway.daemon.clearing import Clearing
 
 PID_FILE = "gateway.pid"
+CLEAR = 10.0
+"""Seconds that the last tidying up takes at most."""
 _STANDARD = {"access": 1, "error": 2}
 
 
@@ -129,15 +132,21 @@ class Runtime:
         os.chmod(pools, 0o711)
         os.symlink(os.fsdecode(sockets), pools_path(pools, user))
 
-    def forget(self, pools: str) -> None:
-        """Take away the directory of a generation that nobody uses any more."""
-        shutil.rmtree(pools, ignore_errors=True)
-
     def remove(self) -> None:
         """Take away what the daemon made."""
-        shutil.rmtree(os.path.join(self.path, "pools"), ignore_errors=True)
+        pools = os.path.join(self.path, "pools")
+        clearing = Clearing()
+        if os.path.isdir(pools):
+            for generation in os.listdir(pools):
+                clearing.begin(os.path.join(pools, generation))
+            clearing.sweep(CLEAR)
+        try:
+            os.rmdir(pools)
+        except OSError:
+            pass  # there are none, or more is in them than can be taken away in time
         if self.private:
-            shutil.rmtree(self.path, ignore_errors=True)
+            if not os.path.exists(pools):
+                shutil.rmtree(self.path, ignore_errors=True)
             return
         try:
             os.unlink(os.path.join(self.path, PID_FILE))

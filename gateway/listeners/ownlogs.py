@@ -9,6 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from gateway.exchange import Request
 from gateway.journal import Journal
@@ -156,10 +157,17 @@ class OwnLogsRegistry:
         self.want = want
         self.who = who
         self._logs: OrderedDict[str, OwnLogs] = OrderedDict()
+        """Those that are open, or asked for."""
+        self._every: WeakValueDictionary[str, OwnLogs] = WeakValueDictionary()
+        """All that somebody may write to: two of one name would each have files open, of which only
+        those of the last one are known here."""
 
     def of(self, name: str) -> OwnLogs:
         """Return the logs of a tenant. Nothing is opened before something is to be written."""
-        return self._logs.get(name) or OwnLogs(name, self)
+        logs = self._every.get(name)
+        if logs is None:
+            logs = self._every[name] = OwnLogs(name, self)
+        return logs
 
     def used(self, logs: OwnLogs) -> None:
         """Keep `logs` among those that are open."""

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable
 from gateway.process.channel import (
     EXITED,
     MESSAGE_MAX,
+    RELEASE,
     REPLY_MAX,
     Asked,
     Checked,
@@ -59,6 +60,11 @@ front a look at the clock for each request, and not an order with its pipes."""
 _BRIEF_MAX = 1000
 """Scripts that are remembered as brief; the names come from clients."""
 
+_OUTBOX_MAX = 1000
+_OUTBOX_MAX_FOREIGN = 100
+"""Messages that may wait for a keeper that does not read; then it gets nothing more. A `foreign`
+user can stop its keeper (SIGSTOP), and what waits costs this front descriptors and connections."""
+
 _POOLS_MAX = 1000
 """Pools of one keeper that are remembered as down; more is a keeper gone mad."""
 
@@ -80,6 +86,7 @@ class Attachment:
     ) -> None:
         sock.setblocking(False)
         self._foreign = foreign
+        self._room = _OUTBOX_MAX_FOREIGN if foreign else _OUTBOX_MAX
         self.loop = loop
         self.closed = False
         """It takes no more orders."""
@@ -142,7 +149,7 @@ class Attachment:
                 self._post(data, (*theirs[2:], *theirs[:2]), theirs, run)
             else:
                 self._post(data, (stdin, *theirs), theirs, run)
-        except Gone:
+        except (Gone, SpawnFailed):
             run.abandon()
             raise
         self._runs[id] = run
@@ -207,7 +214,7 @@ class Attachment:
         fd = theirs.detach()
         try:
             self._post(message.encode(), (fd,), (fd,))
-        except Gone:
+        except (Gone, SpawnFailed):
             ours.close()
             raise
         return ours
@@ -215,11 +222,22 @@ class Attachment:
     def release(self, id: int, queued: bool) -> None:
         if queued:
             self._runs.pop(id, None)
-        if self._fd >= 0:
+        if self._fd >= 0 and not self._withdrawn(id):
             try:
                 self._post(Release(id).encode())
             except Gone:
                 pass  # then it is released already
+
+    def _withdrawn(self, id: int) -> bool:
+        """Take back an order that the keeper had no room for yet; return whether it was one."""
+        for place, (_, fds, run) in enumerate(self._outbox):
+            if run is not None and run.id == id:
+                del self._outbox[place]
+                _close(fds)
+                if not self._outbox:
+                    self._descriptors.remove_writer(self._fd)
+                return True
+        return False
 
     def lose(self) -> None:
         """Close the channel. What was ordered is `LOST`."""
@@ -259,7 +277,12 @@ class Attachment:
         run: Run | None = None,
     ) -> None:
         """Send now or when there is room; `owned` of `fds` are closed then. `run` is what is
-        ordered, if anything: while there is no room it is `queued`. Raises Gone."""
+        ordered, if anything: while there is no room it is `queued`. Raises Gone, and SpawnFailed
+        where too much waits already, unless nothing new is asked for."""
+        if len(self._outbox) >= self._room and data[0] != RELEASE:
+            _close(owned)
+            why = f"the user's keeper takes nothing: {len(self._outbox)} orders wait for it"
+            raise SpawnFailed(0, "queue", why, 503)
         if not self._outbox:
             try:
                 send(self._sock, data, fds)

@@ -27,6 +27,7 @@ AGAIN = "again"
 """The step of a failure that is none: the keeper leaves and has not started this; another may."""
 
 
+RELEASE = 3
 OPEN = 4
 WANT_TERMS = 8
 CHECK = 9
@@ -126,7 +127,7 @@ class Release:
     id: int
 
     def encode(self) -> bytes:
-        return ID_FORM.pack(3, self.id)
+        return ID_FORM.pack(RELEASE, self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from gateway.process.channel import (
     NAMED_FORM,
     OPEN,
     ORDER_FORM,
+    RELEASE,
     WANT_FORM,
     WANT_TERMS,
     Check,
@@ -224,7 +225,7 @@ _DECODERS: dict[int, tuple[int, Callable[[bytes, int], Message]]] = {
     # kind: (descriptors that come with it, or -1 where the decoder checks; decoder)
     1: (-1, _decode_order),
     2: (0, _decode_want),
-    3: (0, lambda data, fds: Release(_exact(ID_FORM, data)[1])),
+    RELEASE: (0, lambda data, fds: Release(_exact(ID_FORM, data)[1])),
     OPEN: (1, _decode_open),
     WANT_TERMS: (1, lambda data, fds: WantTerms(_read_text(data[1:]))),
     CHECK: (1, _decode_check),

@@ -21,7 +21,7 @@ from gateway.process.channel import (
 from gateway.process.spawn import NoDirectory
 from gateway.process.spec import ScriptRoot, SpawnFailed
 from gateway.process.warm import Cold, Recipe, is_light, recipe
-from gateway.wire.cgi_env import refused
+from gateway.wire.cgi_env import refused, refused_tenant
 
 PATH = b"/usr/local/bin:/usr/bin:/bin"
 """What a script finds as PATH when nobody set another."""
@@ -67,6 +67,7 @@ class Root:
         self._identity = (0, 0)
         self._looked = 0.0
         self._environment = {b"PATH": PATH, **spec.environment}
+        self._refused = refused_tenant if spec.tenant else refused
         self._harmless: dict[tuple[bytes, ...], list[bytes]] = {}
         """Names that were looked at before, since the same browsers send the same headers, and
         which entries of the settings go before them."""
@@ -80,7 +81,7 @@ class Root:
 
     def environment(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Return a script's whole environment: settings, and over them what the order brings."""
-        pairs = {name: value for name, value in pairs.items() if not refused(name)}
+        pairs = {name: value for name, value in pairs.items() if not self._refused(name)}
         return self._environment | pairs
 
     def entries(self, block: bytes) -> list[bytes]:
@@ -92,7 +93,7 @@ class Root:
         names = tuple(pairs)
         settings = self._harmless.get(names)
         if settings is None:
-            if any(map(refused, names)):
+            if any(map(self._refused, names)):
                 return _entries(self.environment(pairs))
             settings = _entries(
                 {name: value for name, value in self._environment.items() if name not in pairs}

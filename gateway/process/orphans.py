@@ -19,14 +19,20 @@ def any_child() -> bool:
     return True
 
 
-def signal_children(number: signal.Signals, spared_groups: Container[int] = ()) -> None:
-    """Send a signal to every child that is in none of `spared_groups`."""
+def signal_children(number: signal.Signals, spared_groups: Container[int] = ()) -> int:
+    """Send a signal to every child that is in none of `spared_groups`; return how many those are.
+
+    One that has ended counts until it is reaped.
+    """
+    found = 0
     for pid, group in _children():
         if group not in spared_groups:
+            found += 1
             try:
                 os.kill(pid, number)
             except (ProcessLookupError, PermissionError):
                 pass  # gone already, or it became another user (sudo) and is not ours to stop
+    return found
 
 
 def _children() -> list[tuple[int, int]]:

@@ -47,8 +47,8 @@ class Run:
     """
 
     __slots__ = (
-        "_channel", "_exited", "_failure", "_id", "_lingering", "_queued", "_released",
-        "_settling", "_turn", "blame", "brief", "exit", "name", "patience", "stderr", "stdin",
+        "_channel", "_exited", "_failure", "_lingering", "_queued", "_released",
+        "_settling", "_turn", "blame", "brief", "exit", "id", "name", "patience", "stderr", "stdin",
         "stdout", "wait",
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ class Run:
         patience: float = LINGER,
     ) -> None:
         self._channel = channel
-        self._id = id
+        self.id = id
         self.name = name
         """Route and script."""
         self.brief = brief
@@ -126,7 +126,7 @@ class Run:
             return
         over = self.exit is not None and self.stdout.hung_up and self.stderr.hung_up
         if not over and self._failure is None:
-            self._channel.release(self._id, self._queued)
+            self._channel.release(self.id, self._queued)
         self.abandon()
 
     def abandon(self) -> None:

@@ -109,6 +109,20 @@ def refused(name: bytes) -> bool:
     )
 
 
+# Where programs look for what they load: Python runs usercustomize.py below HOME, git what its own
+# settings name. A front server may say so for scripts of its own account, and nobody for others'.
+_REFUSED_TENANT_PREFIXES = (b"XDG_", b"GIT")
+_REFUSED_TENANT = frozenset((b"HOME",))
+
+
+def refused_tenant(name: bytes) -> bool:
+    """Tell whether a tenant's program may never be given the variable `name` by a request.
+
+    What asks may be a front that was taken over, and is to run nothing of its own as the tenant.
+    """
+    return name in _REFUSED_TENANT or name.startswith(_REFUSED_TENANT_PREFIXES) or refused(name)
+
+
 _OURS = frozenset(
     b"REQUEST_METHOD REQUEST_URI QUERY_STRING SCRIPT_NAME SCRIPT_FILENAME PATH_INFO PATH_TRANSLATED"
     b" DOCUMENT_ROOT CONTENT_LENGTH CONTENT_TYPE".split()

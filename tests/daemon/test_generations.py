@@ -105,3 +105,12 @@ def test_child_that_keeps_ending_waits_longer_each_time(child: Child) -> None:
     restarts.again(child)
     assert restarts.take() == [child]
     assert restarts.due() == math.inf
+
+
+def test_front_that_never_came_to_serve_has_the_generation_that_serves(child: Child) -> None:
+    every = Generations(generation(1, settings()))
+    every.coming = generation(2, settings())
+    front = replace(child, user="", generation=2)
+    assert every.of(front) is every.coming
+    every.coming = None  # the reload failed, and what the front has sent is still to be read
+    assert every.of(front) is every.serving

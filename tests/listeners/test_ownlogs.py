@@ -115,3 +115,15 @@ def test_renamed_files_are_asked_for_again(house: House, clock: list[float]) -> 
     house.open("~a")
     logs.complain("new", "", "")
     assert "new" in house.error("~a")
+
+
+def test_a_site_that_is_made_anew_leaves_no_file_open(house: House) -> None:
+    before = house.registry.of("~a")
+    now = house.registry.of("~a")  # an exchange with the old site is still under way
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        for logs in (before, now):
+            logs.complain("line", "", "")
+            house.open("~a")
+    assert house.error("~a").count("line") == 10
+    assert len(os.listdir("/proc/self/fd")) == open_before + 2
