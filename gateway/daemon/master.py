@@ -57,7 +57,6 @@ from gateway.process.mastering import (
     WantLogs,
 )
 from gateway.process.post import Inbox
-from gateway.process.spec import KeeperSpec
 
 SIGNALS = (
     signal.SIGTERM,
@@ -271,7 +270,9 @@ class Master:
             for each in self.generations.sockets():
                 each.close()
             os.close(self.logs.access)
-            return keeper.run(spec, control, journal, _faults(settings, spec, journal))
+            return keeper.run(
+                spec, control, journal, tenantlogs.faults(settings.tenants, spec, journal)
+            )
 
         child = self._fork(f"keeper {user}", work, user)
         self.groups.started(child.pid, spec)
@@ -397,19 +398,6 @@ class Master:
     def _stop(self) -> None:
         self.restarts.clear()
         self.leaving.begin()
-
-
-def _faults(settings: Settings, spec: KeeperSpec, journal: Journal) -> int:
-    """Return a descriptor of a tenant's log of faults; -1 where it has none."""
-    tenants = settings.tenants
-    if tenants is None or not tenants.logs or spec.tenant is None:
-        return -1
-    names = tenantlogs.FILES[2:]
-    try:
-        return tenantlogs.open_logs(tenants.logs, spec.user, spec.gid, tenants.log_size, names)[0]
-    except OSError as error:
-        journal.write("error", f"no log of faults: {error}")
-        return -1
 
 
 def run(

@@ -9,6 +9,10 @@ descriptors out; who writes learns no path.
 import os
 import stat
 
+from gateway.journal import Journal
+from gateway.process.spec import KeeperSpec
+from gateway.site.tenants import TenantsSettings
+
 FILES = ("access.log", "error.log", "faults.log")
 
 
@@ -70,3 +74,14 @@ def _open(place: int, name: str, gid: int, limit: int) -> int:
     if info.st_gid != gid:
         os.fchown(fd, 0, gid)
     return fd
+
+
+def faults(tenants: TenantsSettings | None, spec: KeeperSpec, journal: Journal) -> int:
+    """Return a descriptor of the log of faults of a keeper's tenant; -1 where it has none."""
+    if tenants is None or not tenants.logs or spec.tenant is None:
+        return -1
+    try:
+        return open_logs(tenants.logs, spec.user, spec.gid, tenants.log_size, FILES[2:])[0]
+    except OSError as error:
+        journal.write("error", f"no log of faults: {error}")
+        return -1
