@@ -1,6 +1,6 @@
 """`make test`: all tests on the Python of .venv, the unit tests on every other that is found.
 
-Run by .venv/bin/python. Three runs of pytest side by side, since most tests wait for something. How
+Run by .venv/bin/python. Four runs of pytest side by side, since most tests wait for something. How
 far each is stands there every half minute, and what failed at its end. The last line says how many
 tests were skipped.
 """
@@ -36,7 +36,9 @@ APART = (
     "tests/test_example_site.py",
 )
 """What drives real servers, programs and interpreters, or runs for long: once is enough."""
-SIDE_BY_SIDE = 3
+SIDE_BY_SIDE = 4
+ON_EACH = ("test_cgi.py", "test_master.py")
+"""What of tests/daemon is run on every Python; the rest, which mostly waits, on ours alone."""
 REPORT = 30.0
 """Seconds between two lines that say how far the runs are."""
 ASK = "import ensurepip, platform, sys; print(platform.python_implementation(), *sys.version_info)"
@@ -144,8 +146,10 @@ class Run:
 def runs(directory: Path) -> list[Run]:
     """Return all runs, the longest first."""
     unit = tuple(f"--ignore={path}" for path in APART)
+    daemon = HERE.glob("tests/daemon/test_*.py")
+    less = tuple(f"--ignore={path}" for path in sorted(daemon) if path.name not in ON_EACH)
     others = [
-        Run(f"Python {version}", version, unit, directory)
+        Run(f"Python {version}", version, (*unit, *less), directory)
         for version in VERSIONS
         if version != OURS
     ]
