@@ -760,6 +760,11 @@ def test_url_of_serve_shows_the_reason_that_the_browser_is_shown(
     assert "save it with Unix line ends (dos2unix)" in report.text
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
 def test_url_behind_a_unix_socket(
     put: Callable[..., Path], area: Path, said: Callable[..., Said], wait: Callable[..., None]
 ) -> None:
@@ -776,7 +781,7 @@ def test_url_behind_a_unix_socket(
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait((area / "http.sock").exists, "it listens")
+        wait(lambda: _listens(area / "http.sock"), "it listens")
         report = said(f"unix:{area}/http.sock/page.html", settings)
         wrong = said(f"unix:{area}/fcgi.sock/page.html", settings)
     finally:
